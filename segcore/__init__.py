@@ -1,0 +1,91 @@
+"""segcore: semantic segmentation models assembled by name from installed packages of encoders and decoders.
+
+Importing this package loads neither torch nor a plugin. Each public name is imported when it is first used; a name
+such as ``segcore.Unet`` is the class-style name of an installed decoder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "checkpoints": ("from_pretrained", "save_pretrained"),
+    "create": ("create_decoder", "create_encoder", "create_model"),
+    "decoder": ("Decoder",),
+    "discovery": ("Plugin", "list_plugins", "refresh"),
+    "encoder": ("EncoderMixin",),
+    "errors": (
+        "AmbiguousNameError",
+        "CheckpointError",
+        "IncompatiblePartsError",
+        "InputError",
+        "NameTakenError",
+        "OptionValueError",
+        "PluginError",
+        "PluginIncompatibleError",
+        "PluginWarning",
+        "SegcoreError",
+        "UnknownNameError",
+        "UnknownOptionError",
+        "WeightsError",
+    ),
+    "features": ("FeatureInfo",),
+    "heads": ("ClassificationHead", "SegmentationHead"),
+    "hookspecs": ("hookimpl",),
+    "model": ("SegmentationModel",),
+    "registry": ("decoders", "encoders", "list_decoders", "list_encoders"),
+    "specs": ("DecoderSpec", "EncoderSpec", "LossSpec", "Provenance", "Weights"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+if TYPE_CHECKING:
+    from segcore.checkpoints import from_pretrained, save_pretrained
+    from segcore.create import create_decoder, create_encoder, create_model
+    from segcore.decoder import Decoder
+    from segcore.discovery import Plugin, list_plugins, refresh
+    from segcore.encoder import EncoderMixin
+    from segcore.errors import (
+        AmbiguousNameError,
+        CheckpointError,
+        IncompatiblePartsError,
+        InputError,
+        NameTakenError,
+        OptionValueError,
+        PluginError,
+        PluginIncompatibleError,
+        PluginWarning,
+        SegcoreError,
+        UnknownNameError,
+        UnknownOptionError,
+        WeightsError,
+    )
+    from segcore.features import FeatureInfo
+    from segcore.heads import ClassificationHead, SegmentationHead
+    from segcore.hookspecs import hookimpl
+    from segcore.model import SegmentationModel
+    from segcore.registry import decoders, encoders, list_decoders, list_encoders
+    from segcore.specs import DecoderSpec, EncoderSpec, LossSpec, Provenance, Weights
+
+    def __getattr__(name: str) -> Callable[..., SegmentationModel]: ...
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME:
+            value = getattr(importlib.import_module(f"segcore.{_HOME[name]}"), name)
+        elif name[:1].isupper():
+            value = importlib.import_module("segcore.registry").titled_builder(name)
+        else:
+            raise AttributeError(f"module 'segcore' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__
