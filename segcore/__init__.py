@@ -16,7 +16,7 @@ _HOMES = {
     "checkpoints": ("from_pretrained", "save_pretrained"),
     "create": ("create_decoder", "create_encoder", "create_model"),
     "decoder": ("Decoder",),
-    "discovery": ("Plugin", "list_plugins", "refresh"),
+    "discovery": ("list_plugins", "refresh"),
     "encoder": ("EncoderMixin",),
     "errors": (
         "AmbiguousNameError",
@@ -36,6 +36,7 @@ _HOMES = {
     "features": ("FeatureInfo",),
     "heads": ("ClassificationHead", "SegmentationHead"),
     "hookspecs": ("hookimpl",),
+    "installed": ("Plugin",),
     "model": ("SegmentationModel",),
     "registry": ("decoders", "encoders", "list_decoders", "list_encoders"),
     "specs": ("DecoderSpec", "EncoderSpec", "LossSpec", "Provenance", "Weights"),
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from segcore.checkpoints import from_pretrained, save_pretrained
     from segcore.create import create_decoder, create_encoder, create_model
     from segcore.decoder import Decoder
-    from segcore.discovery import Plugin, list_plugins, refresh
+    from segcore.discovery import list_plugins, refresh
     from segcore.encoder import EncoderMixin
     from segcore.errors import (
         AmbiguousNameError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from segcore.features import FeatureInfo
     from segcore.heads import ClassificationHead, SegmentationHead
     from segcore.hookspecs import hookimpl
+    from segcore.installed import Plugin
     from segcore.model import SegmentationModel
     from segcore.registry import decoders, encoders, list_decoders, list_encoders
     from segcore.specs import DecoderSpec, EncoderSpec, LossSpec, Provenance, Weights

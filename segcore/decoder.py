@@ -39,7 +39,7 @@ class Decoder(nn.Module):
     encoder_options: ClassVar[Mapping[str, object]] = {}
 
     @classmethod
-    def encoder_defaults(cls, options: Mapping[str, object]) -> Mapping[str, object]:
+    def encoder_defaults(cls, options: Mapping[str, object]) -> Mapping[str, object]:  # noqa: ARG003 - for overriding
         """Return the encoder options that this decoder asks for where the user gives none, e.g. ``{"depth": 4}``.
 
         Args:

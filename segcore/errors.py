@@ -62,7 +62,7 @@ class PluginError(SegcoreError, RuntimeError):
 
     Attributes:
         distribution: name of the installed distribution, or None for a local registration.
-        phase: what the plugin was doing: ``"import"``, ``"specs"``, ``"find"``, ``"build"``, ``"contract"``, ``"hook"``.
+        phase: what the plugin was doing: ``import``, ``specs``, ``find``, ``build``, ``contract`` or ``hook``.
     """
 
     def __init__(self, message: str, *, distribution: str | None = None, phase: str | None = None) -> None:

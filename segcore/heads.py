@@ -56,9 +56,10 @@ def make_activation(activation: Activation) -> nn.Module:
         return nn.Identity()
     if isinstance(activation, nn.Module):
         return activation
-    if isinstance(activation, type) and issubclass(activation, nn.Module):
-        return activation()
-    if isinstance(activation, str):
+    if isinstance(activation, type):
+        if issubclass(activation, nn.Module):
+            return activation()
+    elif isinstance(activation, str):
         if activation in ACTIVATIONS:
             return ACTIVATIONS[activation]()
     elif callable(activation):

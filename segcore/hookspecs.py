@@ -4,8 +4,6 @@ A plugin is a module named by one entry point in the group ``segcore.v1``; it im
 An implementation may leave out arguments that it does not use. Wrappers are refused.
 """
 
-# ruff: noqa: ARG001 - the arguments of a hook are its contract
-
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -26,7 +24,7 @@ hookimpl = pluggy.HookimplMarker("segcore")
 
 
 @hookspec
-def segcore_specs() -> Iterable[Spec] | None:  # type: ignore[empty-body]
+def segcore_specs() -> Iterable[Spec] | None:
     """Yield the records of all encoders, decoders and losses of the plugin. Called once; must not import torch."""
 
 
@@ -54,5 +52,5 @@ def segcore_commands(cli: click.Group) -> None:
 
 
 @hookspec
-def segcore_doctor() -> Iterable[str] | None:  # type: ignore[empty-body]
+def segcore_doctor() -> Iterable[str] | None:
     """Yield one line per problem that the plugin finds with its own installation."""

@@ -65,8 +65,8 @@ class Weights:
     input_range: tuple[float, float] = (0.0, 1.0)
     input_space: str = "RGB"
 
-    def problem(self) -> str | None:
-        """Return what is wrong with this record, or None."""
+    def problem(self, *, local: bool = False) -> str | None:
+        """Return what is wrong with this record, or None; a local one need not be pinned."""
         if not self.url.endswith(".safetensors"):
             return f"weights must be a .safetensors file, got {self.url!r}"
         if not self.license or not self.source:
@@ -75,7 +75,7 @@ class Weights:
             return f"sha256 must be 64 hexadecimal digits, got {self.sha256!r}"
         if self.revision is not None and not REVISION.fullmatch(self.revision):
             return f"revision must be 40 hexadecimal digits, got {self.revision!r}"
-        if self.sha256 is None and self.revision is None:
+        if not local and self.sha256 is None and self.revision is None:
             return "weights need a sha256, or a revision of 40 hexadecimal digits"
         if len(self.mean) != len(self.std) or not self.mean:
             return f"mean and std must have one entry per channel, got {self.mean!r} and {self.std!r}"
@@ -123,16 +123,17 @@ class EncoderSpec:
     deprecated: str | None = None
     provenance: Provenance | None = field(default=None, compare=False, repr=False)
 
-    def problem(self) -> str | None:
-        """Return what is wrong with this record, or None."""
+    def problem(self, *, local: bool = False) -> str | None:
+        """Return what is wrong with this record, or None; a local one may leave out its channels."""
         common = _common_problem(self.name, self.factory, self.options, self.aliases)
         if common:
             return common
         if self.out_channels is None:
-            return None if callable(self.factory) else f"{self.name!r} must declare out_channels"
-        if not _positive_ints(self.out_channels):
+            if not local:
+                return f"{self.name!r} must declare out_channels"
+        elif not _positive_ints(self.out_channels):
             return f"out_channels of {self.name!r} must be positive whole numbers, got {self.out_channels!r}"
-        if self.strides is not None:
+        elif self.strides is not None:
             if not _positive_ints(self.strides) or len(self.strides) != len(self.out_channels):
                 return (
                     f"{self.name!r} declares {len(self.out_channels)} channels and strides {self.strides!r}; "
@@ -141,7 +142,9 @@ class EncoderSpec:
             if self.strides[0] != 1 or list(self.strides) != sorted(self.strides):
                 return f"strides of {self.name!r} must begin with 1 and never decrease, got {self.strides!r}"
         for tag, weights in self.weights.items():
-            wrong = weights.problem() if isinstance(weights, Weights) else f"expected Weights, got {weights!r}"
+            wrong = (
+                weights.problem(local=local) if isinstance(weights, Weights) else f"expected Weights, got {weights!r}"
+            )
             if wrong:
                 return f"weights {tag!r} of {self.name!r}: {wrong}"
         return None
@@ -153,7 +156,27 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderSpec:
+class _TitledSpec:
+    """Fields of the records that carry a class-style name."""
+
+    name: str
+    factory: Factory
+    title: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    url: str | None = None
+    deprecated: str | None = None
+    provenance: Provenance | None = field(default=None, compare=False, repr=False)
+
+    def problem(self, *, local: bool = False) -> str | None:  # noqa: ARG002 - one signature for all records
+        """Return what is wrong with this record, or None."""
+        if self.title is not None and not (isinstance(self.title, str) and TITLE.fullmatch(self.title)):
+            return f"title of {self.name!r} must be a class name such as 'Unet', got {self.title!r}"
+        return _common_problem(self.name, self.factory, self.options, self.aliases)
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSpec(_TitledSpec):
     """A decoder that can be built by name.
 
     Attributes:
@@ -168,38 +191,10 @@ class DecoderSpec:
         provenance: attached by discovery.
     """
 
-    name: str
-    factory: Factory
-    title: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-    url: str | None = None
-    deprecated: str | None = None
-    provenance: Provenance | None = field(default=None, compare=False, repr=False)
-
-    def problem(self) -> str | None:
-        """Return what is wrong with this record, or None."""
-        if self.title is not None and not (isinstance(self.title, str) and TITLE.fullmatch(self.title)):
-            return f"title of {self.name!r} must be a class name such as 'Unet', got {self.title!r}"
-        return _common_problem(self.name, self.factory, self.options, self.aliases)
-
 
 @dataclass(frozen=True, slots=True)
-class LossSpec:
-    """A loss that can be built by name; fields as in `DecoderSpec`."""
-
-    name: str
-    factory: Factory
-    title: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-    url: str | None = None
-    deprecated: str | None = None
-    provenance: Provenance | None = field(default=None, compare=False, repr=False)
-
-    def problem(self) -> str | None:
-        """Return what is wrong with this record, or None."""
-        return _common_problem(self.name, self.factory, self.options, self.aliases)
+class LossSpec(_TitledSpec):
+    """A loss that can be built by name; fields as in `DecoderSpec`, its factory takes options alone."""
 
 
 Spec = EncoderSpec | DecoderSpec | LossSpec

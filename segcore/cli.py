@@ -1,0 +1,144 @@
+"""The command line: ``segcore plugins | encoders | decoders``, and the commands that plugins add."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from segcore import __version__
+from segcore.discovery import list_plugins, notify
+from segcore.errors import CheckpointError, PluginError, SegcoreError, WeightsError
+from segcore.registry import Registry, decoders, encoders
+from segcore.specs import EncoderSpec, as_json, qualified_name
+
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (CheckpointError, 4),
+    (WeightsError, 5),
+    (PluginError, 6),
+    (SegcoreError, 2),
+)
+
+
+class _Group(click.Group):
+    """A group whose commands include those of plugins, asked for only when they may be needed."""
+
+    _asked = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._ask_plugins()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            self._ask_plugins()
+            command = super().get_command(ctx, cmd_name)
+        return command
+
+    def _ask_plugins(self) -> None:
+        if not self._asked:
+            self._asked = True
+            notify("segcore_commands", cli=self)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="segcore")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Segmentation models assembled by name from installed packages of encoders and decoders."""
+
+
+@cli.command()
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def plugins(as_data: bool) -> None:
+    """List the installed plugins, and what became of each."""
+    rows = [
+        {
+            "id": plugin.namespace,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": plugin.status,
+            "names": len(plugin.specs()),
+            "load_ms": None if plugin.load_seconds is None else round(1000 * plugin.load_seconds, 1),
+            "reason": plugin.reason,
+            "notes": plugin.notes,
+        }
+        for plugin in list_plugins()
+    ]
+    _show(rows, ("id", "distribution", "version", "status", "names", "load_ms", "reason"), as_data)
+
+
+def _components(registry: Registry[Any], pattern: str | None, as_data: bool, columns: Sequence[str]) -> None:
+    rows = []
+    for name, spec in registry.items_matching(pattern):
+        row = as_json(spec) | {"name": name, "qualified": qualified_name(spec)}
+        origin = spec.provenance
+        row["package"] = origin.distribution if origin and origin.distribution else "local"
+        if isinstance(spec, EncoderSpec):
+            row["strides"] = spec.nominal_strides
+        rows.append(row)
+    _show(rows, columns, as_data)
+
+
+@cli.command(name="encoders")
+@click.argument("pattern", required=False)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def encoders_command(pattern: str | None, as_data: bool) -> None:
+    """List encoders by name, all or those that match PATTERN ('resnet*', 'timm/vit_*')."""
+    _components(encoders, pattern, as_data, ("name", "package", "parameters", "out_channels", "strides", "weights"))
+
+
+@cli.command(name="decoders")
+@click.argument("pattern", required=False)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def decoders_command(pattern: str | None, as_data: bool) -> None:
+    """List decoders by name, all or those that match PATTERN ('deeplab*')."""
+    _components(decoders, pattern, as_data, ("name", "title", "package"))
+
+
+def _show(rows: list[dict[str, Any]], columns: Sequence[str], as_data: bool) -> None:
+    if as_data:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(row[i]) for row in cells), 0) for i, column in enumerate(columns)]
+    for line in ([*columns], *cells):
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and value >= 100_000:
+        return f"{value / 1e6:.1f} M"
+    if isinstance(value, Iterable):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code.
+
+    Codes: 0 done, 2 wrong usage, 3 some inputs failed, 4 checkpoint, 5 weights, 6 plugin, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(words, prog_name="segcore", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)
+    except SegcoreError as error:
+        if "--debug" in words:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+    sys.exit(code if isinstance(code, int) else 0)

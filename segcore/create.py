@@ -1,0 +1,374 @@
+"""Assembly: names to specs, specs to parts, parts to a model. Nothing else happens here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from segcore.decoder import Decoder
+from segcore.discovery import notify
+from segcore.encoder import EncoderMixin
+from segcore.errors import (
+    IncompatiblePartsError,
+    OptionValueError,
+    PluginError,
+    UnknownOptionError,
+    near_match,
+    shorten,
+)
+from segcore.features import FeatureInfo, levels_at_depth
+from segcore.heads import Activation, ClassificationHead
+from segcore.model import SegmentationModel
+from segcore.registry import decoders, encoders
+from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
+from segcore.weights import WeightsLike, check_weights, load_encoder_weights
+
+CONFIG_FORMAT = 1
+_SHARED = ("depth", "in_channels", "output_stride")  # options that a spec may preset and a user may still give
+_AUX_KEYS = ("classes", "pooling", "dropout", "activation")
+
+
+def create_model(
+    decoder: str | DecoderSpec | type[Decoder],
+    encoder: str | EncoderSpec | nn.Module,
+    *,
+    encoder_weights: WeightsLike = None,
+    in_channels: int | None = None,
+    classes: int = 1,
+    activation: Activation = None,
+    aux_params: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> SegmentationModel:
+    """Build a segmentation model from an encoder and a decoder.
+
+    Args:
+        decoder: name (``"unet"``, or qualified ``"decoders/unet"``), record, or class.
+        encoder: name (``"resnet34"``), record, or a ready module with `EncoderMixin`.
+        encoder_weights: None for random weights, a tag of the encoder's (``"imagenet"``), the path of a
+            ``.safetensors`` file, or a state dict. Nothing is fetched unless a tag asks for it.
+        in_channels: channels of the image; 3 by default, or what a ready encoder takes.
+        classes: channels of the mask, at least 1.
+        activation: applied to the mask: None for logits, a name (``"sigmoid"``, ``"softmax"``, ...), a module or a
+            function; only names can be saved.
+        aux_params: for a classification head on the deepest feature map, ``{"classes": 4, "pooling": "avg" or "max",
+            "dropout": 0.2, "activation": None}``; the model then returns ``(mask, label)``.
+        **options: ``encoder_<option>`` and ``decoder_<option>`` go to the parts, ``encoder_depth=4``; each is checked
+            against what the part takes. ``encoder_input_init`` says how published weights are fitted to other
+            numbers of channels, see `segcore.encoder.adapt_input_weight`.
+
+    Returns:
+        A model in training mode whose ``config`` says how it was made.
+
+    Raises:
+        UnknownNameError, AmbiguousNameError: no part, or several, have this name.
+        UnknownOptionError, OptionValueError: an option, or its value, does not exist.
+        IncompatiblePartsError: the decoder cannot use this encoder.
+        WeightsError: the weights are unknown or do not fit.
+        PluginError: a plugin failed.
+
+    Example:
+        >>> from segcore.testing import TinyDecoder, TinyEncoder
+        >>> model = create_model(TinyDecoder, TinyEncoder(depth=3), classes=4, decoder_channels=16)
+        >>> model.segmentation_head[0].weight.shape
+        torch.Size([4, 16, 3, 3])
+    """
+    encoder_options, decoder_options = _split_options(options)
+    classes = _whole("classes", classes)
+    aux = _check_aux(aux_params)
+    decoder_spec = _decoder_spec(decoder)
+    decoder_factory = _factory(decoder_spec)
+    decoder_config = _resolve_options(decoder_spec, decoder_factory, decoder_options, first="features")
+    wishes: Mapping[str, object] = {}
+    if isinstance(decoder_factory, type) and issubclass(decoder_factory, Decoder):
+        wishes = decoder_factory.encoder_defaults(decoder_config)
+
+    built, encoder_part = _build_encoder(encoder, encoder_weights, in_channels, encoder_options, wishes)
+    info: FeatureInfo = built.feature_info  # type: ignore[assignment]
+    built_decoder = _build_decoder(decoder_spec, decoder_factory, info, decoder_config)
+    head = built_decoder.default_head(classes, activation)
+    aux_head = None if aux is None else ClassificationHead(info.channels[-1], **aux)
+    config = {
+        "format": CONFIG_FORMAT,
+        "encoder": encoder_part,
+        "decoder": _part(decoder_spec, decoder_config),
+        "in_channels": built.in_channels,
+        "classes": classes,
+        "activation": activation,
+        "aux_params": aux,
+    }
+    model = SegmentationModel(built, built_decoder, head, aux_head, config=config)
+    notify("segcore_model_created", model=model, config=config)
+    return model
+
+
+def create_encoder(
+    encoder: str | EncoderSpec | nn.Module,
+    *,
+    weights: WeightsLike = None,
+    in_channels: int | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Build an encoder: a module with `EncoderMixin` that returns a list of feature maps, finest first.
+
+    Args:
+        encoder: name, record, or a ready module, which is returned after loading the weights.
+        weights: as `encoder_weights` in `create_model`.
+        in_channels: channels of the image; 3 by default.
+        **options: of the encoder: ``depth``, ``output_stride``, ... and ``input_init``.
+
+    Raises:
+        As `create_model`.
+    """
+    return _build_encoder(encoder, weights, in_channels, options, {})[0]
+
+
+def create_decoder(
+    decoder: str | DecoderSpec | type[Decoder], features: FeatureInfo | nn.Module, **options: Any
+) -> Decoder:
+    """Build a decoder for an encoder.
+
+    Args:
+        decoder: name, record or class.
+        features: an encoder, or its `feature_info`.
+        **options: of the decoder.
+
+    Raises:
+        As `create_model`.
+    """
+    spec = _decoder_spec(decoder)
+    factory = _factory(spec)
+    info = features if isinstance(features, FeatureInfo) else features.feature_info
+    return _build_decoder(spec, factory, info, _resolve_options(spec, factory, options, first="features"))  # type: ignore[arg-type]
+
+
+def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    known = [name for name in inspect.signature(create_model).parameters if name != "options"]
+    for name in options:
+        if not name.startswith(("encoder_", "decoder_")):
+            raise UnknownOptionError(
+                f"create_model takes no option {name!r}; options of the parts begin with 'encoder_' or 'decoder_'."
+                + near_match(name, [*known, f"encoder_{name}", f"decoder_{name}"])
+            )
+    return tuple(  # type: ignore[return-value]
+        {name.removeprefix(prefix): value for name, value in options.items() if name.startswith(prefix)}
+        for prefix in ("encoder_", "decoder_")
+    )
+
+
+def _whole(name: str, value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionValueError(f"{name}={value!r}: a whole number of at least {least} is needed.")
+    return value
+
+
+def _check_aux(aux_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if aux_params is None:
+        return None
+    if not isinstance(aux_params, Mapping) or "classes" not in aux_params:
+        raise OptionValueError(f"aux_params={aux_params!r}: a mapping with at least 'classes' is needed.")
+    for key in aux_params:
+        if key not in _AUX_KEYS:
+            raise UnknownOptionError(
+                f"aux_params takes no {key!r}; it takes {', '.join(_AUX_KEYS)}." + near_match(key, _AUX_KEYS)
+            )
+    _whole("aux_params['classes']", aux_params["classes"])
+    return {"pooling": "avg", "dropout": 0.2, "activation": None} | dict(aux_params)
+
+
+def _decoder_spec(decoder: object) -> DecoderSpec:
+    if isinstance(decoder, DecoderSpec):
+        return decoder
+    if isinstance(decoder, type) and issubclass(decoder, Decoder):
+        return DecoderSpec(decoder.__name__.lower(), factory=decoder)
+    if isinstance(decoder, str):
+        return decoders.resolve(decoder)
+    raise OptionValueError(f"decoder={decoder!r}: a name, a DecoderSpec or a subclass of Decoder is needed.")
+
+
+def _factory(spec: EncoderSpec | DecoderSpec) -> Callable[..., Any]:
+    if spec.deprecated:
+        warnings.warn(f"{qualified_name(spec)!r} is deprecated: {spec.deprecated}.", DeprecationWarning, stacklevel=4)
+    if not isinstance(spec.factory, str):
+        return spec.factory
+    module, _, attribute = spec.factory.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    except Exception as error:
+        where = spec.provenance.distribution if spec.provenance else None
+        raise PluginError(
+            f"{qualified_name(spec)!r} of {where or 'a local registration'} cannot be built: "
+            f"its factory {spec.factory!r} failed with {type(error).__name__}: {error}.",
+            distribution=where,
+            phase="build",
+        ) from error
+
+
+def _resolve_options(
+    spec: EncoderSpec | DecoderSpec,
+    factory: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    first: str | None = None,
+) -> dict[str, Any]:
+    """Return every option of a factory with its value: the user's, the spec's preset, or the default.
+
+    Options that make up the spec's name are left out; they are passed on by `_call`.
+    """
+    signature = inspect.signature(factory)
+    parameters = list(signature.parameters.values())
+    if first is not None:
+        parameters = parameters[1:]
+    if any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
+    ):  # a local recipe: it takes what it takes
+        named = {key: value for key, value in spec.options.items() if key in _SHARED and key != "in_channels"}
+        return named | dict(options)
+    known = {parameter.name: parameter.default for parameter in parameters}
+    fixed = set(spec.options) - set(_SHARED)
+    takes = [name for name in known if name not in fixed and name != "in_channels"]
+    for name in options:
+        if name in fixed:
+            raise UnknownOptionError(f"{name!r} is what makes {spec.name!r} and cannot be changed.")
+        if name not in takes:
+            raise UnknownOptionError(
+                f"{spec.name!r} takes no option {name!r}; it takes {shorten(takes, 12) or 'none'}."
+                + near_match(name, takes)
+            )
+    presets = {name: spec.options[name] for name in takes if name in spec.options}
+    defaults = {name: known[name] for name in takes if known[name] is not inspect.Parameter.empty}
+    return defaults | presets | dict(options)
+
+
+def _part(spec: EncoderSpec | DecoderSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a config records of one part."""
+    provenance = spec.provenance
+    return {
+        "name": qualified_name(spec) if provenance else None,
+        "distribution": provenance.distribution if provenance else None,
+        "version": provenance.version if provenance else None,
+        "options": dict(options),
+    }
+
+
+def _build_encoder(
+    encoder: object,
+    weights: WeightsLike,
+    in_channels: int | None,
+    options: Mapping[str, Any],
+    wishes: Mapping[str, object],
+) -> tuple[nn.Module, dict[str, Any]]:
+    options = dict(options)
+    input_init = options.pop("input_init", "repeat")
+    if isinstance(encoder, nn.Module):
+        if options:
+            raise UnknownOptionError(f"a ready encoder takes no options, got {shorten(map(repr, options))}.")
+        return _ready_encoder(encoder, weights, in_channels, input_init)
+    spec = _encoder_spec(encoder)
+    wanted = _whole("in_channels", 3 if in_channels is None else in_channels)
+    check_weights(weights, spec)
+    factory = _factory(spec)
+    resolved = _resolve_options(spec, factory, options)
+    resolved |= _grant(spec, factory, wishes, options)
+    _check_shared(spec, resolved)
+    built = _call(spec, factory, resolved, wanted)
+    _verify(spec, built, resolved.get("output_stride"), promised=not set(options) - set(_SHARED))
+    if built.in_channels != wanted:
+        built.set_in_channels(wanted, input_init)
+    origin = load_encoder_weights(built, weights, spec, input_init)
+    part = _part(spec, resolved) | {"input_init": input_init, "weights": origin}
+    return built, part
+
+
+def _encoder_spec(encoder: object) -> EncoderSpec:
+    if isinstance(encoder, EncoderSpec):
+        return encoder
+    if isinstance(encoder, type) and issubclass(encoder, EncoderMixin):
+        return EncoderSpec(encoder.__name__.lower(), factory=encoder)
+    if isinstance(encoder, str):
+        return encoders.resolve(encoder)
+    raise OptionValueError(f"encoder={encoder!r}: a name, an EncoderSpec or a module with EncoderMixin is needed.")
+
+
+def _ready_encoder(
+    encoder: nn.Module, weights: WeightsLike, in_channels: int | None, input_init: str
+) -> tuple[nn.Module, dict[str, Any]]:
+    if not isinstance(encoder, EncoderMixin):
+        raise OptionValueError(f"encoder={type(encoder).__name__}(...): a module with segcore.EncoderMixin is needed.")
+    if in_channels is not None and in_channels != encoder.in_channels:
+        encoder.set_in_channels(_whole("in_channels", in_channels), input_init)
+    origin = load_encoder_weights(encoder, weights, None, input_init)
+    part = {"name": None, "distribution": None, "version": None, "options": {}, "weights": origin}
+    return encoder, part
+
+
+def _grant(
+    spec: EncoderSpec, factory: Callable[..., Any], wishes: Mapping[str, object], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the decoder's wishes that the user left open; an output stride that the encoder lacks is refused."""
+    parameters = inspect.signature(factory).parameters
+    takes = {name for name, value in parameters.items() if value.kind is not value.VAR_KEYWORD}
+    if len(takes) < len(parameters):
+        takes.add("depth")  # a local recipe with **kwargs
+    granted = {name: value for name, value in wishes.items() if name not in options}
+    stride = granted.get("output_stride", 32)
+    if stride != 32 and ("output_stride" not in takes or (spec.out_channels and stride not in spec.output_strides)):
+        raise IncompatiblePartsError(
+            f"the decoder asks for output stride {stride}; {spec.name!r} has {shorten(spec.output_strides)}. "
+            f"Choose another encoder, or give encoder_output_stride={spec.output_strides[-1]} to do without."
+        )
+    return {name: value for name, value in granted.items() if name in takes}
+
+
+def _check_shared(spec: EncoderSpec, resolved: Mapping[str, Any]) -> None:
+    depth, stride = resolved.get("depth"), resolved.get("output_stride")
+    if depth is not None and not 1 <= _whole("encoder_depth", depth) <= 5:
+        raise OptionValueError(f"encoder_depth={depth!r}: {spec.name!r} has depths 1 to 5.")
+    if stride is not None and spec.out_channels and stride not in spec.output_strides:
+        raise OptionValueError(
+            f"encoder_output_stride={stride!r}: {spec.name!r} has output strides {shorten(spec.output_strides)}."
+        )
+
+
+def _call(spec: EncoderSpec, factory: Callable[..., Any], resolved: Mapping[str, Any], in_channels: int) -> Any:
+    arguments = dict(spec.options) | dict(resolved)
+    if "in_channels" in inspect.signature(factory).parameters:
+        arguments["in_channels"] = in_channels
+    return factory(**arguments)
+
+
+def _verify(spec: EncoderSpec, built: Any, output_stride: int | None, *, promised: bool) -> None:
+    """Compare what was built with what its record promised."""
+    where = spec.provenance.distribution if spec.provenance else None
+    if not isinstance(built, nn.Module) or not isinstance(built, EncoderMixin):
+        raise PluginError(
+            f"the factory of {qualified_name(spec)!r} must return a module with EncoderMixin, got {built!r:.80}.",
+            distribution=where,
+            phase="contract",
+        )
+    if spec.out_channels is None or not promised:
+        return
+    channels, strides = levels_at_depth(spec.out_channels, spec.nominal_strides, built.depth)
+    if output_stride in {8, 16}:
+        strides = tuple(min(stride, output_stride) for stride in strides)
+    if channels[0] == spec.in_channels:
+        channels = (built.in_channels, *channels[1:])
+    if (built.out_channels, built.strides) != (channels, strides):
+        raise PluginError(
+            f"{qualified_name(spec)!r} promises channels {channels} at strides {strides}; "
+            f"the built encoder has {built.out_channels} at {built.strides}.",
+            distribution=where,
+            phase="contract",
+        )
+
+
+def _build_decoder(
+    spec: DecoderSpec, factory: Callable[..., Any], info: FeatureInfo, options: Mapping[str, Any]
+) -> Decoder:
+    fixed = {name: value for name, value in spec.options.items() if name not in options}
+    decoder: Decoder = factory(info, **fixed, **options)
+    return decoder

@@ -1,0 +1,105 @@
+"""Local registration: a record from what a user writes, in either documented style.
+
+>>> spec_from("encoder", "mine", {"encoder": dict, "params": {"depth": 5}}).name
+'mine'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from segcore.errors import near_match
+from segcore.specs import KINDS, EncoderSpec, Spec, Weights, kind_of
+
+S = TypeVar("S", bound=Spec)
+
+_WEIGHT_KEYS = ("url", "repo_id", "revision", "sha256", "license", "mean", "std", "input_range", "input_space")
+_IGNORED_WEIGHT_KEYS = ("input_size", "num_classes")  # written by SMP's own tables; nothing reads them
+
+
+def spec_from(kind: str, name: str | None, value: object) -> Any:
+    """Return a record for a local registration.
+
+    Args:
+        kind: ``"encoder"``, ``"decoder"`` or ``"loss"``.
+        name: wanted name; may be None if the value is a record.
+        value: a record; a class or function; or a mapping with the class under the kind's own name (``"encoder"``),
+            its arguments under ``"params"`` and, for encoders, weights by tag under ``"pretrained_settings"``: each
+            with ``"url"``, or ``"repo_id"`` and ``"revision"``, and preprocessing (``"mean"``, ``"std"``, ...).
+
+    Raises:
+        TypeError: if the value is malformed; the message says what to fix.
+    """
+    record = KINDS[kind]
+    if isinstance(value, record):
+        spec = value if name is None or name == value.name else replace(value, name=name)
+    elif kind_of(value):
+        raise TypeError(f"{kind}s[{name!r}] takes a {record.__name__}, got a {type(value).__name__}.")
+    elif name is None:
+        raise TypeError(f"registering {value!r} needs a name.")
+    elif isinstance(value, Mapping):
+        spec = _from_mapping(kind, name, value)
+    elif callable(value):
+        spec = record(name, factory=value)
+    else:
+        comma = " It is a tuple: remove the comma behind the closing brace." if isinstance(value, tuple) else ""
+        raise TypeError(
+            f"{kind}s[{name!r}] takes a class, a {record.__name__} or a mapping with the key {kind!r}, "
+            f"got {value!r}.{comma}"
+        )
+    wrong = spec.problem(local=True)
+    if wrong:
+        raise TypeError(f"{kind} {spec.name!r} cannot be registered: {wrong}.")
+    return spec
+
+
+def _from_mapping(kind: str, name: str, value: Mapping[Any, Any]) -> Spec:
+    known = (kind, "params", *(("pretrained_settings",) if kind == "encoder" else ("title",)))
+    for key in value:
+        if key not in known:
+            raise TypeError(
+                f"{kind}s[{name!r}]: unknown key {key!r}; known are {', '.join(map(repr, known))}."
+                + near_match(key, known)
+            )
+    if not callable(value.get(kind)):
+        raise TypeError(f"{kind}s[{name!r}]: the key {kind!r} must hold the class, got {value.get(kind)!r}.")
+    options = value.get("params") or {}
+    if not isinstance(options, Mapping):
+        raise TypeError(f"{kind}s[{name!r}]: 'params' must be a mapping of arguments, got {options!r}.")
+    if kind == "encoder":
+        settings = value.get("pretrained_settings") or {}
+        if not isinstance(settings, Mapping):
+            raise TypeError(f"encoders[{name!r}]: 'pretrained_settings' must be a mapping by tag, got {settings!r}.")
+        weights = {tag: _weights(name, tag, entry) for tag, entry in settings.items()}
+        return EncoderSpec(name, factory=value[kind], options=dict(options), weights=weights)
+    return KINDS[kind](name, factory=value[kind], options=dict(options), title=value.get("title"))  # type: ignore[call-arg]
+
+
+def _weights(name: str, tag: object, entry: object) -> Weights:
+    where = f"encoders[{name!r}]: pretrained_settings[{tag!r}]"
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"{where} must be a mapping, got {entry!r}.")
+    for key in entry:
+        if key not in _WEIGHT_KEYS and key not in _IGNORED_WEIGHT_KEYS:
+            raise TypeError(
+                f"{where}: unknown key {key!r}; known are {', '.join(map(repr, _WEIGHT_KEYS))}."
+                + near_match(str(key), _WEIGHT_KEYS)
+            )
+    url = entry.get("url")
+    if url is None and entry.get("repo_id"):
+        url = f"hf://{entry['repo_id']}/model.safetensors"
+    if not isinstance(url, str):
+        raise TypeError(f"{where} needs 'url', or 'repo_id' and 'revision'.")
+    return Weights(
+        url=url,
+        license=entry.get("license") or "unknown",
+        source=url,
+        mean=tuple(entry.get("mean") or (0.485, 0.456, 0.406)),
+        std=tuple(entry.get("std") or (0.229, 0.224, 0.225)),
+        sha256=entry.get("sha256"),
+        revision=entry.get("revision"),
+        input_range=tuple(entry.get("input_range") or (0.0, 1.0)),
+        input_space=entry.get("input_space") or "RGB",
+    )
