@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from segcore import __version__
-from segcore.create import CONFIG_FORMAT, create_model
+from segcore.create import CONFIG_FORMAT, assemble
+from segcore.discovery import notify
 from segcore.errors import CheckpointError, SegcoreError, UnknownNameError, WeightsError
 from segcore.model import SegmentationModel
 from segcore.tensorfile import TensorFile, TensorFileError, replacing, write_tensors
@@ -98,7 +99,9 @@ def from_pretrained(folder: str | os.PathLike[str]) -> SegmentationModel:
     problem = _misfit(model, {name: (entry.dtype, entry.shape) for name, entry in file.entries.items()})
     if problem:
         raise CheckpointError(f"{str(weights)!r} does not hold what its config describes: {problem}.")
-    return _fill(model, file.tensors(), lambda: _build(config)).eval()
+    model = _fill(model, file.tensors(), lambda: _build(config)).eval()
+    notify("segcore_model_created", model=model, config=model.config)
+    return model
 
 
 def _portable_config(model: SegmentationModel) -> dict[str, Any]:
@@ -181,14 +184,15 @@ def _build(config: Mapping[str, Any]) -> SegmentationModel:
         for name, value in config[kind]["options"].items()
     }
     try:
-        model = create_model(
+        model = assemble(
             config["decoder"]["name"],
             config["encoder"]["name"],
+            encoder_weights=None,
             in_channels=config["in_channels"],
             classes=config["classes"],
             activation=config["activation"],
             aux_params=config["aux_params"],
-            **options,
+            options=options,
         )
     except UnknownNameError as error:
         missing = [
@@ -209,7 +213,8 @@ def _tuples(value: Any) -> Any:
 
 
 _SKIPPED_INITS = frozenset(
-    getattr(nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_")
+    {getattr(nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_")}
+    | {Tensor.normal_, Tensor.uniform_}
 )
 _MAKERS = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.tensor, torch.arange}
@@ -223,7 +228,7 @@ class _Weightless(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in _SKIPPED_INITS:
             return args[0] if args else kwargs["tensor"]
-        if func in _MAKERS and "device" not in kwargs:
+        if func in _MAKERS and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
 

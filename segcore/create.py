@@ -77,6 +77,32 @@ def create_model(
         >>> model.segmentation_head[0].weight.shape
         torch.Size([4, 16, 3, 3])
     """
+    model = assemble(
+        decoder,
+        encoder,
+        encoder_weights=encoder_weights,
+        in_channels=in_channels,
+        classes=classes,
+        activation=activation,
+        aux_params=aux_params,
+        options=options,
+    )
+    notify("segcore_model_created", model=model, config=model.config)
+    return model
+
+
+def assemble(
+    decoder: str | DecoderSpec | type[Decoder],
+    encoder: str | EncoderSpec | nn.Module,
+    *,
+    encoder_weights: WeightsLike,
+    in_channels: int | None,
+    classes: int,
+    activation: Activation,
+    aux_params: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> SegmentationModel:
+    """Build a model as `create_model` does, without telling plugins of it."""
     encoder_options, decoder_options = _split_options(options)
     classes = _whole("classes", classes)
     aux = _check_aux(aux_params)
@@ -101,9 +127,7 @@ def create_model(
         "activation": activation,
         "aux_params": aux,
     }
-    model = SegmentationModel(built, built_decoder, head, aux_head, config=config)
-    notify("segcore_model_created", model=model, config=config)
-    return model
+    return SegmentationModel(built, built_decoder, head, aux_head, config=config)
 
 
 def create_encoder(
