@@ -97,7 +97,7 @@ class SegmentationHead(nn.Sequential):
         self.align_corners = align_corners
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:  # type: ignore[override]
-        """Turn (N, in_channels, h, w) into (N, classes, *size)."""
+        """Turn (N, in_channels, h, w) into (N, classes, H, W); `size` is (H, W)."""
         x = self[0](x)
         if tuple(x.shape[-2:]) != tuple(size):
             x = F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=self.align_corners)

@@ -1,6 +1,8 @@
-"""Tools for the tests of plugins: tiny parts now; the conformance kit is `Conformance`."""
+"""Tiny encoders of every shape, and a tiny decoder."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ class TinyEncoder(nn.Module, EncoderMixin):
         output_stride: deepest stride; deeper maps keep this one.
         width: channels of the first map below the image; each deeper map has eight more.
         stem: if True, map 0 is a feature of `width` channels at stride 1 instead of the image.
+        prefix_tokens: number of tokens that accompany each map, as in a ViT.
     """
 
     _first_conv = "first"
@@ -32,17 +35,18 @@ class TinyEncoder(nn.Module, EncoderMixin):
         strides: tuple[int, ...] = (1, 2, 4, 8, 16, 32),
         width: int = 8,
         stem: bool = False,
+        prefix_tokens: int = 0,
     ) -> None:
         super().__init__()
         channels = [width if stem else in_channels, *(width + 8 * level for level in range(len(strides) - 1))]
         self._out_channels, self._strides, self._depth, self._in_channels = channels, strides, depth, in_channels
         self._output_stride = output_stride
+        self._prefix_tokens = prefix_tokens
         self.stem = stem
-        kept = self.strides
         self.first = nn.Conv2d(in_channels, width, 3, padding=1)
         self.stages = nn.ModuleList()
         previous, current = width, 1
-        for out, stride in zip(self.out_channels[1:], kept[1:], strict=True):
+        for out, stride in zip(self.out_channels[1:], self.strides[1:], strict=True):
             step = stride // current
             conv = nn.Conv2d(previous, out, 3, stride=step, padding=1, bias=False)
             self.stages.append(nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU()))
@@ -56,6 +60,28 @@ class TinyEncoder(nn.Module, EncoderMixin):
             deep = stage(deep)
             features.append(deep)
         return features
+
+    def forward_with_prefix(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the feature maps, and for each below the image its tokens (N, prefix_tokens, C)."""
+        features = self(x)
+        pooled = [feature.mean((2, 3))[:, None] for feature in features[1:]]
+        return features, [token.repeat(1, self._prefix_tokens, 1) for token in pooled]
+
+
+def zoo() -> dict[str, TinyEncoder]:
+    """Return one encoder of each shape that decoders meet, by name."""
+    shapes: dict[str, dict[str, Any]] = {
+        "five levels": {},
+        "five levels, depth 3": {"depth": 3},
+        "five levels, depth 4": {"depth": 4},
+        "no stride 2": {"strides": (1, 4, 8, 16, 32)},
+        "stride-1 feature": {"stem": True},
+        "output stride 16": {"output_stride": 16},
+        "output stride 8": {"output_stride": 8},
+        "plain ViT": {"strides": (1, 16, 16, 16, 16)},
+        "plain ViT with tokens": {"strides": (1, 16, 16, 16, 16), "prefix_tokens": 2},
+    }
+    return {name: TinyEncoder(**shape) for name, shape in shapes.items()}
 
 
 class TinyDecoder(Decoder):
