@@ -55,6 +55,7 @@ class Decoder(nn.Module):
             kernel_size=self.head_kernel_size,
             activation=activation,
             align_corners=self.head_align_corners,
+            resize=self.output_stride > 1,
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:

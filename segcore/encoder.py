@@ -119,12 +119,14 @@ class EncoderMixin:
         """
         if in_channels == self._in_channels:
             return
-        for name in self._first_convs():
-            conv = self.get_submodule(name)  # type: ignore[attr-defined]
-            with torch.no_grad():
-                weight = adapt_input_weight(conv.weight, in_channels, init)
-            conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
-            conv.in_channels = in_channels
+        if self._first_conv is not None or len(self._image_convs(in_channels)) != 1 or self._image_convs():
+            for name in self._first_convs():
+                conv = self.get_submodule(name)  # type: ignore[attr-defined]
+                with torch.no_grad():
+                    weight = adapt_input_weight(conv.weight, in_channels, init)
+                conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
+                conv.in_channels = in_channels
+        # else it was built for these channels and only does not say so
         if self._out_channels[0] == self._in_channels:
             self._out_channels = (in_channels, *self._out_channels[1:])
         self._in_channels = in_channels
@@ -141,11 +143,7 @@ class EncoderMixin:
     def _first_convs(self) -> tuple[str, ...]:
         if self._first_conv is not None:
             return (self._first_conv,) if isinstance(self._first_conv, str) else self._first_conv
-        candidates = [
-            name
-            for name, module in self.named_modules()  # type: ignore[attr-defined]
-            if isinstance(module, nn.Conv2d) and module.in_channels == self._in_channels and module.groups == 1
-        ]
+        candidates = self._image_convs()
         if len(candidates) == 1:  # no guess: no other convolution could take the image
             return (candidates[0],)
         raise SegcoreError(
@@ -153,6 +151,15 @@ class EncoderMixin:
             f"({shorten(candidates) or 'none'}), so its input cannot be changed from {self._in_channels} channels. "
             f"Set `_first_conv = 'name.of.the.convolution'` on the class."
         )
+
+    def _image_convs(self, in_channels: int | None = None) -> list[str]:
+        """Return the names of the convolutions that could take an image of so many channels."""
+        wanted = self._in_channels if in_channels is None else in_channels
+        return [
+            name
+            for name, module in self.named_modules()  # type: ignore[attr-defined]
+            if isinstance(module, nn.Conv2d) and module.in_channels == wanted and module.groups == 1
+        ]
 
 
 def adapt_input_weight(weight: Tensor, in_channels: int, init: str = "repeat") -> Tensor:

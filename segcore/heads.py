@@ -80,6 +80,7 @@ class SegmentationHead(nn.Sequential):
         activation: see `make_activation`.
         align_corners: how the resize maps coordinates. False is exact for every factor; True is what
             segmentation_models_pytorch trains with, and shifts the mask by up to half the factor in pixels.
+        resize: False for a decoder that gives the image's own resolution, so that exported programs need no comparison.
     """
 
     def __init__(
@@ -89,17 +90,19 @@ class SegmentationHead(nn.Sequential):
         kernel_size: int = 3,
         activation: Activation = None,
         align_corners: bool = False,
+        resize: bool = True,
     ) -> None:
         conv = nn.Conv2d(in_channels, classes, kernel_size, padding=kernel_size // 2)
         nn.init.xavier_uniform_(conv.weight)
         nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         super().__init__(conv, nn.Identity(), make_activation(activation))
         self.align_corners = align_corners
+        self.resize = resize
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:  # type: ignore[override]
         """Turn (N, in_channels, h, w) into (N, classes, H, W); `size` is (H, W)."""
         x = self[0](x)
-        if tuple(x.shape[-2:]) != tuple(size):
+        if self.resize:
             x = F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=self.align_corners)
         return self[2](x)  # type: ignore[no-any-return]
 

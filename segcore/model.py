@@ -94,6 +94,8 @@ class SegmentationModel(nn.Module):
                 f"the model takes images of {channels} channels, got shape {tuple(x.shape)}. "
                 f"Convert the images, or build the model with in_channels={x.shape[1]}."
             )
+        if x.shape[2] == 0 or x.shape[3] == 0:
+            raise InputError(f"the images are empty, got shape {tuple(x.shape)}.")
         if not x.is_floating_point():
             raise InputError(f"images must be floating point and normalised, got {x.dtype}. Convert with x.float().")
 
