@@ -1,0 +1,107 @@
+"""Pages that are made from the code: commands, checks of the conformance kit, and the changelog."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+KINDS = {"added": "Added", "changed": "Changed", "fixed": "Fixed", "removed": "Removed"}
+
+
+def core_commands(group: click.Group, path: str = "segcore") -> Iterator[tuple[str, click.Command]]:
+    """Yield the full name of a group and of every command below it that the core, not a plugin, defines."""
+    yield path, group
+    for name, command in sorted(group.commands.items()):
+        if not command.callback.__module__.startswith("segcore."):
+            continue
+        if isinstance(command, click.Group):
+            yield from core_commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def command_reference() -> str:
+    """Return the reference of the command line as MyST."""
+    from segcore.cli import cli, main
+
+    parts = [_command_section(path, command) for path, command in core_commands(cli)]
+    codes = inspect.getdoc(main).partition("Codes:")[2].strip(" .\n").split(", ")
+    rows = [f"| {code} | {meaning} |" for code, _, meaning in (line.partition(" ") for line in codes)]
+    return "\n".join([*parts, "## Exit codes", "", "| code | meaning |", "|---|---|", *rows, ""])
+
+
+def _command_section(path: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=path)
+    lines = [f"## {path}", "", f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```", ""]
+    lines += [inspect.cleandoc(command.help or "").replace("\b\n", ""), "", "```{eval-rst}", f".. program:: {path}", ""]
+    for option in command.get_params(context):
+        if isinstance(option, click.Option):
+            names = ", ".join(_spelling(option, context))
+            lines += [f".. option:: {names}", "", f"   {option.help or ''}", ""]
+    return "\n".join([*lines, "```", ""])
+
+
+def _spelling(option: click.Option, context: click.Context) -> list[str]:
+    names = [*option.opts, *option.secondary_opts]
+    value = "" if option.is_flag or option.count else f" {option.make_metavar(context)}"
+    return [f"{name}{value}" for name in names]
+
+
+def check_reference() -> str:
+    """Return the checks of the conformance kit as MyST."""
+    from segcore.testing import checks
+
+    groups = {
+        "A plugin": checks.PLUGIN_CHECKS,
+        "Every record": checks.RECORD_CHECKS,
+        "Every encoder": checks.LIGHT_ENCODER_CHECKS,
+        "The smallest encoder of each network": checks.HEAVY_ENCODER_CHECKS,
+        "Every decoder": checks.DECODER_CHECKS,
+    }
+    tables = []
+    for title, group in groups.items():
+        rows = [f"| `{check.__name__}` | {' '.join(inspect.getdoc(check).split())} |" for check in group]
+        tables += [f"### {title}", "", "| check | what is promised |", "|---|---|", *rows, ""]
+    return "\n".join(tables)
+
+
+def changes(folder: Path) -> str:
+    """Return the fragments of unreleased changes as MyST, grouped by kind."""
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for path in sorted(folder.glob("*.md")):
+        kind = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if kind not in KINDS:
+            raise ValueError(f"{path.name}: a fragment is named <slug>.<kind>.md, kind one of {', '.join(KINDS)}.")
+        found[kind].append("- " + path.read_text(encoding="utf-8").strip().replace("\n", "\n  "))
+    return "\n\n".join(f"### {KINDS[kind]}\n\n" + "\n".join(rows) for kind, rows in found.items() if rows)
+
+
+class _Commands(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(command_reference(), allow_section_headings=True)
+
+
+class _Checks(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(check_reference(), allow_section_headings=True)
+
+
+class _Changes(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        folder = Path(self.env.doc2path(self.env.docname)).parent / "changes"
+        for path in folder.glob("*.md"):
+            self.env.note_dependency(str(path))
+        return self.parse_text_to_nodes(changes(folder), allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("segcore-commands", _Commands)
+    app.add_directive("segcore-checks", _Checks)
+    app.add_directive("segcore-changes", _Changes)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
