@@ -73,6 +73,11 @@ class ConvNormReLU(nn.Sequential):
         )
 
 
+def pooling_branch(in_channels: int, out_channels: int, grid: int, norm: str) -> nn.Sequential:
+    """Return average pooling to `grid` x `grid` cells, 1x1 convolution, norm, ReLU."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(grid), ConvNormReLU(in_channels, out_channels, 1, norm))
+
+
 def squeeze_excite(channels: int) -> nn.Sequential:
     """Return a gate per channel, (N, C, H, W) to (N, C, 1, 1) in (0, 1), with a sixteenth of the channels inside."""
     reduced = max(1, channels // 16)

@@ -32,11 +32,8 @@ def upsampling_path(features: FeatureInfo, who: str) -> tuple[Step, ...]:
         IncompatiblePartsError: if there is no map below the image, or all have one stride.
     """
     refuse_isotropic(features, who)
-    if len(features) < 2:
-        raise IncompatiblePartsError(f"{who} needs a feature map below the image; the encoder gives none.")
-    steps = [
-        Step(index, features.channels[index], features.strides[index]) for index in range(len(features) - 2, 0, -1)
-    ]
+    deepest = deepest_level(features, who)
+    steps = [Step(index, features.channels[index], features.strides[index]) for index in range(deepest - 1, 0, -1)]
     stride = features.strides[1]
     while stride > 1:
         stride = 2 ** ((stride - 1).bit_length() - 1)  # the next lower power of two
@@ -58,6 +55,23 @@ def pyramid_levels(features: FeatureInfo, who: str) -> tuple[int, ...]:
             f"{', '.join(map(str, features.strides))}. Choose a larger encoder_depth (3 or more), or another encoder."
         )
     return levels
+
+
+def deepest_level(features: FeatureInfo, who: str) -> int:
+    """Return the index of the deepest map; raise IncompatiblePartsError if there is none below the image."""
+    if len(features) < 2:
+        raise IncompatiblePartsError(f"{who} needs a feature map below the image; the encoder gives none.")
+    return len(features) - 1
+
+
+def auxiliary_level(features: FeatureInfo, who: str) -> int:
+    """Return the index of the map before the deepest, which auxiliary heads read."""
+    if len(features) < 3:
+        raise IncompatiblePartsError(
+            f"{who}: auxiliary=True needs two or more feature maps below the image; the encoder gives strides "
+            f"{', '.join(map(str, features.strides))}. Choose a larger encoder_depth."
+        )
+    return len(features) - 2
 
 
 def refuse_isotropic(features: FeatureInfo, who: str) -> None:

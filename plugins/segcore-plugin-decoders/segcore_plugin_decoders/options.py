@@ -55,3 +55,18 @@ def channels_of_blocks(
         )
     check_positive(who, option, *given)
     return tuple(given)
+
+
+def channels_of_levels(
+    who: str, given: Sequence[int] | None, default: Sequence[int], count: int, option: str = "intermediate_channels"
+) -> tuple[int, ...]:
+    """Return `count` numbers of channels: the user's, or the first of the default, whose last is repeated as needed."""
+    if given is None:
+        return tuple(default[min(index, len(default) - 1)] for index in range(count))
+    if len(given) != count:
+        raise OptionValueError(
+            f"{who}: {option}={tuple(given)!r} has {len(given)} entries; this encoder needs {count}, one per feature "
+            f"map. Leave it out, or change encoder_depth."
+        )
+    check_positive(who, option, *given)
+    return tuple(given)

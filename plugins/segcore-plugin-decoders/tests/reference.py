@@ -56,19 +56,28 @@ def build(name, info, state=None, classes=3, **options):
 
 
 @torch.inference_mode()
-def difference(name, encoder="resnet18", size=64, ours=None, batch=2, **theirs):
+def difference(name, encoder="resnet18", size=64, ours=None, dtype=torch.float32, **theirs):
     """Return the largest difference of the masks, relative to the largest value of the reference.
 
     Args:
         ours: options of our decoder; `theirs` are SMP's.
     """
-    reference = smp_model(name, encoder, **theirs)
-    x = torch.randn(batch, 3, size, size)
-    maps = [feature.contiguous() for feature in reference.encoder(x)]  # one memory format, so one algorithm
-    wanted = reference.segmentation_head(reference.decoder(list(maps)))
-    features = present(maps)
-    decoder, head = build(name, info_of(features), reference.state_dict(), legacy=True, **(ours or {}))
-    decoded = decoder(features)
+    if name == "dpt":
+        theirs["dynamic_img_size"] = True
+    reference = smp_model(name, encoder, **theirs).to(dtype)
+    x = torch.randn(2, 3, size, size, dtype=dtype)
+    encoded = reference.encoder(x)
+    maps, prefix = encoded if name == "dpt" else (encoded, None)
+    maps = [feature.contiguous() for feature in maps]  # one memory format, so one algorithm
+    if name == "dpt":
+        wanted = reference.segmentation_head(reference.decoder(list(maps), prefix))
+        features, tokens = [x, *maps], 0 if prefix[0] is None else prefix[0].shape[1]
+    else:
+        wanted = reference.segmentation_head(reference.decoder(list(maps)))
+        features, tokens = present(maps), 0
+    decoder, head = build(name, info_of(features, tokens), reference.state_dict(), legacy=True, **(ours or {}))
+    decoder, head = decoder.to(dtype), head.to(dtype)
+    decoded = decoder(features, prefix) if decoder.reads_prefix_tokens else decoder(features)
     assert decoded.shape[1] == decoder.out_channels
     assert decoded.shape[-1] * decoder.output_stride == size
     mask = head(decoded, x.shape[-2:])
