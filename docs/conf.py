@@ -24,6 +24,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes of records as one list
+napoleon_use_rtype = False
 default_role = "py:obj"  # a name in single backticks is a link where it is documented
 maximum_signature_line_length = 90
 toc_object_entries_show_parents = "hide"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import click
 import pytest
-import segcore
 from click.testing import CliRunner
+
+import segcore
 from segcore import hookspecs
 from segcore.cli import cli
 
@@ -168,7 +169,7 @@ def test_every_command_and_option_has_an_entry(monkeypatch):
     from segcore_pages import command_reference, core_commands
 
     page = command_reference()
-    commands = dict(core_commands(cli))
+    commands = {context.command_path: context.command for context in core_commands(cli)}
     assert {"segcore plugins", "segcore encoders", "segcore decoders"} <= set(commands)
     for path, command in commands.items():
         assert f"\n## {path}\n" in f"\n{page}"
@@ -179,6 +180,18 @@ def test_every_command_and_option_has_an_entry(monkeypatch):
                 assert parameter.opts[-1] in page
     assert "| 0 | done |" in page
     assert "\n| 130 |" in page
+
+
+def test_every_check_of_the_kit_has_an_entry(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    from segcore_pages import check_reference
+
+    from segcore.testing import checks
+
+    page = check_reference()
+    for name, value in vars(checks).items():
+        if inspect.isfunction(value) and value.__module__ == checks.__name__ and not name.startswith("_"):
+            assert f"\n| `{name}` |" in page
 
 
 def test_every_environment_variable_has_an_entry():
@@ -198,6 +211,18 @@ def test_every_module_of_the_core_has_its_line_on_the_architecture_page():
     page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
     for path in (ROOT / "segcore").glob("**/*.py"):
         assert re.search(rf"^ +{path.name}\b", page, re.MULTILINE), path.name
+
+
+def test_the_table_of_layers_is_the_one_that_is_held(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests")
+    from test_architecture import LAYERS, WITHOUT_TORCH
+
+    page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \w+ \| (.+?) \| (.+?) \|$", page, re.MULTILINE)
+    shown = {name: int(layer) for layer, names, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    assert shown == LAYERS
+    lightweight = {name for _, names, torch in rows if torch == "no" for name in re.findall(r"`(\w+)`", names)}
+    assert lightweight <= WITHOUT_TORCH
 
 
 def test_the_fragments_of_the_changelog_are_well_formed(monkeypatch):

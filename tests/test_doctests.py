@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 
 import pytest
+
 import segcore
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(segcore.__path__, "segcore."))

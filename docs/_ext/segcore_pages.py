@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,30 +15,28 @@ from sphinx.util.docutils import SphinxDirective
 KINDS = {"added": "Added", "changed": "Changed", "fixed": "Fixed", "removed": "Removed"}
 
 
-def core_commands(group: click.Group, path: str = "segcore") -> Iterator[tuple[str, click.Command]]:
-    """Yield the full name of a group and of every command below it that the core, not a plugin, defines."""
-    yield path, group
-    for name, command in sorted(group.commands.items()):
-        if not command.callback.__module__.startswith("segcore."):
-            continue
-        if isinstance(command, click.Group):
-            yield from core_commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
+def core_commands(command: click.Command, parent: click.Context | None = None) -> Iterator[click.Context]:
+    """Yield a context for a command and for every command below it that the core, not a plugin, defines."""
+    name = command.name if parent else "segcore"
+    context = click.Context(command, parent, info_name=name, **command.context_settings)
+    yield context
+    for _, child in sorted(getattr(command, "commands", {}).items()):
+        if child.callback.__module__.startswith("segcore."):
+            yield from core_commands(child, context)
 
 
 def command_reference() -> str:
     """Return the reference of the command line as MyST."""
     from segcore.cli import cli, main
 
-    parts = [_command_section(path, command) for path, command in core_commands(cli)]
+    parts = [_command_section(context) for context in core_commands(cli)]
     codes = inspect.getdoc(main).partition("Codes:")[2].strip(" .\n").split(", ")
     rows = [f"| {code} | {meaning} |" for code, _, meaning in (line.partition(" ") for line in codes)]
     return "\n".join([*parts, "## Exit codes", "", "| code | meaning |", "|---|---|", *rows, ""])
 
 
-def _command_section(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path)
+def _command_section(context: click.Context) -> str:
+    path, command = context.command_path, context.command
     lines = [f"## {path}", "", f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```", ""]
     lines += [inspect.cleandoc(command.help or "").replace("\b\n", ""), "", "```{eval-rst}", f".. program:: {path}", ""]
     for option in command.get_params(context):
@@ -100,7 +99,26 @@ class _Changes(SphinxDirective):
         return self.parse_text_to_nodes(changes(folder), allow_section_headings=True)
 
 
+def _record_signature(
+    _app: Sphinx, _what: str, _name: str, obj: object, _options: object, signature: str, _result: str
+) -> tuple[str, str] | None:
+    """Return a signature without types for a record: the types stand in the list of its fields."""
+    if signature == "()" or not (isinstance(obj, type) and dataclasses.is_dataclass(obj)):
+        return None
+    shown = [field for field in dataclasses.fields(obj) if field.init and not field.name.startswith("_")]
+    return f"({', '.join(_with_default(field) for field in shown)})", ""
+
+
+def _with_default(field: dataclasses.Field[object]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return f"{field.name}={field.default!r}"
+    if field.default_factory is not dataclasses.MISSING:
+        return f"{field.name}={field.default_factory()!r}"
+    return field.name
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("autodoc-process-signature", _record_signature)
     app.add_directive("segcore-commands", _Commands)
     app.add_directive("segcore-checks", _Checks)
     app.add_directive("segcore-changes", _Changes)
