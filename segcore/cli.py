@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from segcore import __version__
-from segcore.discovery import list_plugins, notify
-from segcore.errors import CheckpointError, PluginError, SegcoreError, WeightsError
+from segcore.discovery import catalogue, list_plugins, notify
+from segcore.errors import CheckpointError, PluginError, PluginWarning, SegcoreError, WeightsError
 from segcore.registry import Registry, decoders, encoders
 from segcore.specs import EncoderSpec, as_json, qualified_name
 
@@ -19,6 +20,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (CheckpointError, 4),
     (WeightsError, 5),
     (PluginError, 6),
+    (PluginWarning, 6),  # where warnings are made errors, `python -W error -m segcore`
     (SegcoreError, 2),
 )
 
@@ -39,6 +41,12 @@ class _Group(click.Group):
             command = super().get_command(ctx, cmd_name)
         return command
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command; a plugin cannot take the name of another command."""
+        if self._asked and (name or cmd.name) in self.commands:
+            raise ValueError(f"there is a command {name or cmd.name!r} already")
+        super().add_command(cmd, name)
+
     def _ask_plugins(self) -> None:
         if not self._asked:
             self._asked = True
@@ -56,6 +64,10 @@ def cli(debug: bool) -> None:
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def plugins(as_data: bool) -> None:
     """List the installed plugins, and what became of each."""
+    catalogue.plugins()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)  # the table says what they would say
+        found = list_plugins()
     rows = [
         {
             "id": plugin.namespace,
@@ -67,7 +79,7 @@ def plugins(as_data: bool) -> None:
             "reason": plugin.reason,
             "notes": plugin.notes,
         }
-        for plugin in list_plugins()
+        for plugin in found
     ]
     _show(rows, ("id", "distribution", "version", "status", "names", "load_ms", "reason"), as_data)
 
@@ -136,9 +148,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(130)
-    except SegcoreError as error:
+    except (SegcoreError, PluginWarning) as error:
         if "--debug" in words:
             raise
         click.echo(f"Error: {error}", err=True)
         sys.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(code if type(code) is int else 0)

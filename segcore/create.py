@@ -12,7 +12,7 @@ from torch import nn
 
 from segcore.decoder import Decoder
 from segcore.discovery import notify
-from segcore.encoder import EncoderMixin
+from segcore.encoder import EncoderMixin, check_input_init
 from segcore.errors import (
     IncompatiblePartsError,
     OptionValueError,
@@ -146,7 +146,7 @@ def create_encoder(
         **options: of the encoder: ``depth``, ``output_stride``, ... and ``input_init``.
 
     Raises:
-        As `create_model`.
+        SegcoreError: for the reasons that `create_model` has.
     """
     return _build_encoder(encoder, weights, in_channels, options, {})[0]
 
@@ -162,7 +162,7 @@ def create_decoder(
         **options: of the decoder.
 
     Raises:
-        As `create_model`.
+        SegcoreError: for the reasons that `create_model` has.
     """
     spec = _decoder_spec(decoder)
     factory = _factory(spec)
@@ -175,8 +175,8 @@ def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     for name in options:
         if not name.startswith(("encoder_", "decoder_")):
             raise UnknownOptionError(
-                f"create_model takes no option {name!r}; options of the parts begin with 'encoder_' or 'decoder_'."
-                + near_match(name, [*known, f"encoder_{name}", f"decoder_{name}"])
+                f"create_model takes no option {name!r}; one of a part is written 'encoder_{name}' or 'decoder_{name}'."
+                + near_match(name, known)
             )
     return tuple(  # type: ignore[return-value]
         {name.removeprefix(prefix): value for name, value in options.items() if name.startswith(prefix)}
@@ -287,7 +287,7 @@ def _build_encoder(
     wishes: Mapping[str, object],
 ) -> tuple[nn.Module, dict[str, Any]]:
     options = dict(options)
-    input_init = options.pop("input_init", "repeat")
+    input_init = check_input_init(options.pop("input_init", "repeat"))
     if isinstance(encoder, nn.Module):
         if options:
             raise UnknownOptionError(f"a ready encoder takes no options, got {shorten(map(repr, options))}.")

@@ -11,14 +11,15 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pluggy
 
 from segcore import hookspecs
 from segcore.errors import PluginError, PluginIncompatibleError, PluginWarning
-from segcore.installed import Plugin, incompatibility, leave_out, path_fingerprint, scan
+from segcore.installed import Plugin, incompatibility, leave_out, path_fingerprint, scan, short_name, unknown_words
 from segcore.specs import KINDS, Provenance, Spec, kind_of, names_of
 
 
@@ -33,32 +34,41 @@ class Catalogue:
         self._scanner = scanner
         self._lock = threading.RLock()
         self._plugins: dict[str, Plugin] | None = None
+        self._loaded: tuple[Plugin, ...] | None = None
         self._busy: str | None = None
         self._fingerprint: tuple[object, ...] = ()
+        self._reported: set[tuple[str, ...]] = set()
         self._manager = pluggy.PluginManager("segcore")
         self._manager.add_hookspecs(hookspecs)
-        self.generation = 0
 
     def plugins(self) -> dict[str, Plugin]:
         """Return the installed plugins by namespace; imports nothing."""
-        with self._guarded():
+        with self.guarded():
             if self._plugins is None:
-                self._fingerprint = path_fingerprint()
-                self._plugins = {plugin.namespace: plugin for plugin in self._scanner()}
+                self._look()
+            assert self._plugins is not None
             return self._plugins
 
     def load(self, namespace: str) -> Plugin | None:
         """Import one plugin and collect its records, once; return it, or None if there is none of that namespace."""
-        with self._guarded():
+        with self.guarded():
             plugin = self.plugins().get(namespace)
-            if plugin is not None:
+            if plugin is not None and plugin._index is None:
                 self._import(plugin)
                 self._collect(plugin)
             return plugin
 
-    def load_all(self) -> list[Plugin]:
-        """Load every plugin; failures are isolated and reported once."""
-        return [plugin for namespace in list(self.plugins()) if (plugin := self.load(namespace)) is not None]
+    def load_all(self) -> tuple[Plugin, ...]:
+        """Load every plugin; failures are isolated and reported once.
+
+        The same tuple is returned until plugins are looked for again.
+        """
+        with self.guarded():
+            if self._loaded is None:
+                for namespace in list(self.plugins()):
+                    self.load(namespace)
+                self._loaded = tuple(self.plugins().values())
+            return self._loaded
 
     def find(self, kind: str, plugin: Plugin, name: str) -> Spec | None:
         """Ask a plugin for a record that it did not list.
@@ -67,41 +77,38 @@ class Catalogue:
             PluginError: if the hook raises, or answers with something else than was asked for.
         """
         for _, function in self.implementations("segcore_find", only=plugin):
+            call = f"segcore_find({kind!r}, {name!r})"
             try:
-                spec = function(kind=kind, name=name)
-            except Exception as error:
-                raise _failure(plugin, "find", f"segcore_find({kind!r}, {name!r}) raised {_brief(error)}") from error
-            if spec is None:
+                found = function(kind=kind, name=name)
+            except (Exception, SystemExit) as error:
+                raise _failure(plugin, "find", f"{call} raised {_brief(error)}") from error
+            if found is None:
                 continue
-            wrong = _record_problem(spec, plugin)
-            if not wrong and (
-                kind_of(spec) != kind or name not in {*names_of(spec), f"{plugin.namespace}/{spec.name}"}
-            ):
-                wrong = f"it answered with {spec.name!r}"
-            if wrong:
-                raise _failure(plugin, "find", f"segcore_find({kind!r}, {name!r}): {wrong}")
-            return spec  # type: ignore[no-any-return]
+            spec, wrong = _accepted(found, plugin)
+            if spec is None:
+                raise _failure(plugin, "find", f"{call}: {wrong}")
+            if kind_of(spec) != kind or short_name(name) not in map(short_name, names_of(spec)):
+                raise _failure(plugin, "find", f"{call} answered with the {kind_of(spec)} {spec.name!r}")
+            return spec
         return None
 
     def implementations(self, hook: str, only: Plugin | None = None) -> list[tuple[Plugin, Callable[..., Any]]]:
         """Return plugins that implement a hook, with functions that take the hook's arguments by keyword.
 
-        Importing a plugin's light module is all this costs; its records are not asked for.
+        They are sorted by namespace, ``tryfirst`` ones before and ``trylast`` ones behind the others. Importing a
+        plugin's light module is all this costs; its records are not asked for.
         """
-        with self._guarded():
-            plugins = [only] if only else list(self.plugins().values())
-            for plugin in plugins:
+        with self.guarded():
+            plugins = {only.namespace: only} if only else dict(self.plugins())
+            for plugin in plugins.values():
                 self._import(plugin)
-            known = {plugin.module: plugin for plugin in plugins}
-            return [
-                (known[impl.plugin.__name__], _subset(impl))
-                for impl in getattr(self._manager.hook, hook).get_hookimpls()
-                if impl.plugin.__name__ in known
-            ]
+            found = [impl for impl in getattr(self._manager.hook, hook).get_hookimpls() if impl.plugin_name in plugins]
+            found.sort(key=lambda impl: (not impl.tryfirst, impl.trylast, impl.plugin_name))
+            return [(plugins[impl.plugin_name], _subset(impl)) for impl in found]
 
     def rescan_if_changed(self) -> bool:
         """Look for plugins again if something was installed or ``sys.path`` changed since; return whether it had."""
-        with self._guarded():
+        with self.guarded():
             if self._plugins is None or self._fingerprint == path_fingerprint():
                 return False
             self.rescan()
@@ -109,61 +116,94 @@ class Catalogue:
 
     def rescan(self) -> list[Plugin]:
         """Look for plugins again; loaded ones stay. Return those that need a restart to take effect."""
-        with self._guarded():
+        with self.guarded():
             importlib.invalidate_caches()
-            before = self._plugins or {}
-            self._fingerprint = path_fingerprint()
-            fresh = {plugin.namespace: plugin for plugin in self._scanner()}
-            loaded = {name: plugin for name, plugin in before.items() if plugin.status in {"ok", "degraded"}}
-            stale = [
-                plugin
-                for name, plugin in loaded.items()
-                if name not in fresh
-                or (fresh[name].distribution, fresh[name].version) != (plugin.distribution, plugin.version)
+            loaded = [plugin for plugin in (self._plugins or {}).values() if self._manager.has_plugin(plugin.namespace)]
+            fresh = self._look(loaded)
+            installed = {(plugin.distribution, plugin.version, plugin.module) for plugin in fresh}
+            return [
+                plugin for plugin in loaded if (plugin.distribution, plugin.version, plugin.module) not in installed
             ]
-            self._plugins = dict(sorted((fresh | loaded).items()))
-            self.generation += 1
-            return stale
 
-    def _guarded(self) -> threading.RLock:
-        if self._busy is not None and self._lock_is_mine():
+    def guarded(self) -> threading.RLock:
+        """Return the lock of this catalogue.
+
+        Raises:
+            PluginError: in a plugin that is just being loaded.
+        """
+        busy = self.busy()
+        if busy is not None:
             raise PluginError(
-                f"plugin {self._busy!r} uses the registry while it is being imported. "
+                f"plugin {busy!r} uses the registry while it is being loaded. "
                 f"Move that into a function that runs later.",
                 phase="import",
             )
         return self._lock
 
+    def busy(self) -> str | None:
+        """Return the plugin that this thread is just loading, or None."""
+        return self._busy if self._busy is not None and self._lock_is_mine() else None
+
     def _lock_is_mine(self) -> bool:
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
+    def _look(self, loaded: Sequence[Plugin] = ()) -> list[Plugin]:
+        """Scan, keep what is loaded, add of the rest what does not clash with it; return what the scan found."""
+        fingerprint = path_fingerprint()
+        fresh = self._scanner()
+        plugins = {plugin.namespace: plugin for plugin in loaded}
+        modules = {plugin.module for plugin in loaded}
+        claims = {(plugin.distribution, plugin.claim) for plugin in loaded}
+        for plugin in fresh:
+            if plugin.module not in modules and (plugin.distribution, plugin.claim) not in claims:
+                if plugin.namespace in plugins:
+                    plugin.notes.append(f"namespace {plugin.namespace!r} is in use until this program is restarted")
+                    plugin.namespace = plugin.distribution
+                plugins.setdefault(plugin.namespace, plugin)
+        self._plugins = dict(sorted(plugins.items()))
+        self._loaded = None
+        self._fingerprint = fingerprint
+        unknown = unknown_words(plugins.values())
+        if unknown and self._first_report("SEGCORE_PLUGINS", *unknown):
+            warnings.warn(
+                f"SEGCORE_PLUGINS names {', '.join(map(repr, unknown))}, but no such plugin is installed.",
+                PluginWarning,
+                stacklevel=4,
+            )
+        return fresh
+
     def _import(self, plugin: Plugin) -> None:
+        if plugin.status in {"broken", "incompatible"}:  # said the scan, or a load before, which is reported then
+            self._report(plugin, plugin.status, plugin.reason or "")
         if plugin.status != "installed" or self._manager.has_plugin(plugin.namespace):
             return
         reason = incompatibility(plugin)
         if reason:
-            self._report(plugin, "incompatible", reason, phase="import")
+            self._report(plugin, "incompatible", reason)
             return
         started = time.perf_counter()
+        problem, cause = "", None
         self._busy = plugin.namespace
         try:
             module = importlib.import_module(plugin.module)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit at import must not end the program
-            self._busy = None
-            self._report(plugin, "broken", f"importing {plugin.module!r} raised {_brief(error)}", error)
-            return
+            problem, cause = f"importing {plugin.module!r} raised {_brief(error)}", error
         finally:
             self._busy = None
         plugin.load_seconds = time.perf_counter() - started
-        self._register(plugin, module)
+        if problem:
+            self._report(plugin, "broken", problem, cause)
+        else:
+            self._register(plugin, module)
 
     def _register(self, plugin: Plugin, module: Any) -> None:
         status, problem, cause = "broken", "", None
         try:
-            self._manager.register(module, name=plugin.namespace)
-        except pluggy.PluginValidationError as error:
+            if self._manager.register(module, name=plugin.namespace) is None:
+                problem = f"importing {plugin.module!r} gave {module!r:.80}"
+        except Exception as error:
             problem, cause = f"a hook does not fit: {_brief(error)}", error
         for caller in self._manager.get_hookcallers(module) or ():
             for impl in caller.get_hookimpls():
@@ -177,35 +217,30 @@ class Catalogue:
             self._manager.unregister(name=plugin.namespace)
             self._report(plugin, status, problem, cause)
             return
+        contents = getattr(module, "__dict__", {})
         forgotten = [
             name
-            for name in vars(module)
-            if name.startswith("segcore_") and hasattr(self._manager.hook, name) and not _marked(vars(module)[name])
+            for name in contents
+            if name.startswith("segcore_") and hasattr(hookspecs, name) and not _marked(contents[name])
         ]
         if forgotten:
             self._report(plugin, "degraded", f"{forgotten[0]} is not marked with @hookimpl, so it is not called")
 
     def _collect(self, plugin: Plugin) -> None:
-        if plugin._index is not None or not plugin.usable:
+        if not plugin.usable:
             return
         started = time.perf_counter()
         index: dict[str, dict[str, Spec]] = {kind: {} for kind in KINDS}
-        aliases: list[tuple[str, str, Spec]] = []
         problems: list[str] = []
         cause: BaseException | None = None
         self._busy = plugin.namespace
         try:
-            for _, function in self._own(plugin, "segcore_specs"):
-                for spec in function() or ():
-                    wrong = _record_problem(spec, plugin)
-                    kind = kind_of(spec)
-                    if not wrong and spec.name in index[str(kind)]:
-                        wrong = f"{spec.name!r} is listed twice; the first stays"
-                    if wrong:
-                        problems.append(wrong)
-                        continue
-                    index[str(kind)][spec.name] = spec
-                    aliases.extend((str(kind), alias, spec) for alias in spec.aliases)
+            for found in self._listed(plugin):
+                spec, wrong = _accepted(found, plugin)
+                if spec is None:
+                    problems.append(wrong)
+                elif index[str(kind_of(spec))].setdefault(short_name(spec.name), spec) is not spec:
+                    problems.append(f"{spec.name!r} is listed twice; the first stays")
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -213,28 +248,38 @@ class Catalogue:
             cause = error
         finally:
             self._busy = None
-        for kind, alias, spec in aliases:
-            index[kind].setdefault(alias, spec)
+        for table in index.values():
+            for spec in list(table.values()):
+                for alias in spec.aliases:
+                    table.setdefault(short_name(alias), spec)
         plugin._index = index
         plugin.load_seconds = (plugin.load_seconds or 0.0) + time.perf_counter() - started
-        self.generation += 1
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             self._report(plugin, "degraded", problems[0] + more, cause, phase="specs")
         elif plugin.status == "installed":
             plugin.status = "ok"
 
-    def _own(self, plugin: Plugin, hook: str) -> list[tuple[Plugin, Callable[..., Any]]]:
-        return [
-            (plugin, _subset(impl))
-            for impl in getattr(self._manager.hook, hook).get_hookimpls()
-            if impl.plugin.__name__ == plugin.module
-        ]
+    def _listed(self, plugin: Plugin) -> Iterator[object]:
+        """Yield what the plugin's `segcore_specs` lists."""
+        for impl in self._manager.hook.segcore_specs.get_hookimpls():
+            if impl.plugin_name == plugin.namespace:
+                records: Any = impl.function()
+                if isinstance(records, str) or kind_of(records):
+                    raise TypeError(f"segcore_specs must return an iterable of records, got {records!r:.80}")
+                yield from records or ()
+
+    def _first_report(self, *words: str) -> bool:
+        fresh = words not in self._reported
+        self._reported.add(words)
+        return fresh
 
     def _report(
         self, plugin: Plugin, status: str, reason: str, cause: BaseException | None = None, phase: str = "import"
     ) -> None:
         leave_out(plugin, status, reason)
+        if not self._first_report(plugin.distribution, plugin.claim, status, reason):
+            return
         if os.environ.get("SEGCORE_STRICT", "") not in {"", "0"}:
             raise _failure(plugin, phase, reason) from cause
         kept = "works in part" if status == "degraded" else "is left out"
@@ -256,24 +301,37 @@ def _subset(impl: pluggy.HookImpl) -> Callable[..., Any]:
     return call
 
 
-def _record_problem(spec: Any, plugin: Plugin) -> str | None:
-    """Return why a record is refused; a good one gets its provenance."""
-    if kind_of(spec) is None:
-        return f"a record must be an EncoderSpec, DecoderSpec or LossSpec, got {spec!r:.80}"
+def _accepted(found: object, plugin: Plugin) -> tuple[Spec | None, str]:
+    """Return a plugin's record with its provenance; or None, and why it is refused."""
+    if not isinstance(found, Spec):
+        return None, f"a record must be an EncoderSpec, DecoderSpec or LossSpec, got {_shown(found)}"
     try:
-        wrong = spec.problem()
+        wrong = found.problem() or _misplaced(found, plugin)
+        if wrong:
+            return None, wrong
+        provenance = Provenance(plugin.namespace, plugin.distribution, plugin.version)
+        if found.provenance is None and plugin.namespace == plugin.claim:
+            object.__setattr__(found, "provenance", provenance)  # frozen for authors; the host states where it found it
+            return found, ""
+        name, *aliases = (_moved(word, plugin.namespace) for word in names_of(found))
+        return replace(found, name=name, aliases=tuple(aliases), provenance=provenance), ""
     except Exception as error:
-        return f"the record {spec.name!r} cannot be read: {_brief(error)}"
-    if wrong:
-        return str(wrong)
-    space, slash, _ = spec.name.partition("/")
-    if slash and space != plugin.namespace:
-        return f"{spec.name!r} lies in another namespace than {plugin.namespace!r}"
+        return None, f"the record {_shown(found.name)} cannot be read: {_brief(error)}"
+
+
+def _misplaced(spec: Spec, plugin: Plugin) -> str | None:
+    for word in names_of(spec):
+        space, slash, _ = word.partition("/")
+        if slash and space not in {plugin.namespace, plugin.claim}:
+            return f"{word!r} lies in another namespace than {plugin.namespace!r}"
     if not isinstance(spec.factory, str):
         return f"factory of {spec.name!r} must be 'package.module:attribute' in a plugin"
-    provenance = Provenance(plugin.namespace, plugin.distribution, plugin.version)
-    object.__setattr__(spec, "provenance", provenance)  # frozen for authors; the host states where it found it
     return None
+
+
+def _moved(word: str, namespace: str) -> str:
+    """Return a name with the namespace that the plugin got, if it is written with the one that it asked for."""
+    return f"{namespace}/{short_name(word)}" if "/" in word else word
 
 
 def _failure(plugin: Plugin, phase: str, reason: str) -> PluginError:
@@ -284,7 +342,19 @@ def _failure(plugin: Plugin, phase: str, reason: str) -> PluginError:
 
 
 def _brief(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
+    """Return an exception in one line, whatever its author wrote."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(its message cannot be read)"
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 catalogue = Catalogue()
@@ -320,7 +390,7 @@ def notify(hook: str, **arguments: Any) -> None:
     for plugin, function in catalogue.implementations(hook):
         try:
             function(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             warnings.warn(
                 f"{plugin.title} (plugin {plugin.namespace!r}): {hook} raised {_brief(error)}.",
                 PluginWarning,

@@ -162,6 +162,16 @@ class EncoderMixin:
         ]
 
 
+def check_input_init(init: str) -> str:
+    """Return the name of a policy for input channels, or raise OptionValueError; see `adapt_input_weight`."""
+    if init not in INPUT_INITS:
+        raise OptionValueError(
+            f"input_init={init!r} is unknown; it is one of {', '.join(map(repr, INPUT_INITS))}."
+            + near_match(init, INPUT_INITS)
+        )
+    return init
+
+
 def adapt_input_weight(weight: Tensor, in_channels: int, init: str = "repeat") -> Tensor:
     """Return the weight of a first convolution for another number of input channels.
 
@@ -176,11 +186,7 @@ def adapt_input_weight(weight: Tensor, in_channels: int, init: str = "repeat") -
     Returns:
         Tensor (out, in_channels, kh, kw) of the same dtype.
     """
-    if init not in INPUT_INITS:
-        raise OptionValueError(
-            f"input_init={init!r} is unknown; it is one of {', '.join(map(repr, INPUT_INITS))}."
-            + near_match(init, INPUT_INITS)
-        )
+    check_input_init(init)
     if in_channels < 1:
         raise OptionValueError(f"in_channels={in_channels!r}: an image has at least one channel.")
     old = weight.shape[1]

@@ -88,9 +88,10 @@ class PluginWarning(UserWarning):
 
 
 def near_match(word: str, choices: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for up to three choices close to `word`, or an empty string."""
-    close = difflib.get_close_matches(str(word).lower(), sorted(choices), n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    """Return ``" Did you mean 'x'?"`` for up to three choices close to `word` in any case, or an empty string."""
+    written = {choice.lower(): choice for choice in sorted(choices)}
+    close = difflib.get_close_matches(str(word).lower(), written, n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(written[choice]) for choice in close)}?" if close else ""
 
 
 def shorten(items: Iterable[object], limit: int = 5) -> str:

@@ -7,16 +7,18 @@ has malformed metadata, so the scan is our own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import re
 import sys
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
-from segcore.errors import PluginWarning
+from segcore.owners import OFFICIAL, distribution_of
 from segcore.specs import KINDS, Spec
 
 API = 1
@@ -24,6 +26,7 @@ GROUP = f"segcore.v{API}"
 _SECTION = re.compile(r"segcore\.v\d+")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_BOM = "\ufeff"
 
 
 @dataclass(slots=True)
@@ -40,6 +43,7 @@ class Plugin:
         reason: why the status is not ok.
         notes: what is odd about the installation, such as a second copy on the path.
         load_seconds: time that the import and the records took; None before that.
+        claim: the namespace that its entry point asks for; `namespace` differs where another package has it.
     """
 
     namespace: str
@@ -51,6 +55,7 @@ class Plugin:
     notes: list[str] = field(default_factory=list)
     load_seconds: float | None = None
     requirements: tuple[str, ...] = field(default=(), repr=False)
+    claim: str = ""
     _index: dict[str, dict[str, Spec]] | None = field(default=None, repr=False)
 
     @property
@@ -59,18 +64,41 @@ class Plugin:
         return self.status in {"installed", "ok", "degraded"}
 
     def index(self, kind: str) -> dict[str, Spec]:
-        """Return records by every name, aliases included and canonical names winning; empty before loading."""
+        """Return records by every name without namespace, canonical names before aliases; empty before loading."""
         return (self._index or {}).get(kind, {})
 
     def specs(self, kind: str | None = None) -> list[Spec]:
         """Return the records, all or of one kind, in the order in which the plugin listed them."""
         kinds = KINDS if kind is None else (kind,)
-        return [spec for key in kinds for name, spec in self.index(key).items() if name == spec.name]
+        return [spec for key in kinds for name, spec in self.index(key).items() if name == short_name(spec.name)]
 
     @property
     def title(self) -> str:
         """Distribution and version, for messages."""
         return f"{self.distribution} {self.version}"
+
+
+class _Entry(NamedTuple):
+    """One line of ``entry_points.txt``, extras cut off."""
+
+    group: str
+    name: str
+    value: str
+
+
+class _Copy(NamedTuple):
+    """One installed copy of a distribution that has entry points for us."""
+
+    distribution: str
+    version: str
+    folder: str
+    entries: tuple[_Entry, ...]
+    requirements: tuple[str, ...]
+
+
+def short_name(name: str) -> str:
+    """Return a name without its namespace."""
+    return name.partition("/")[2] or name
 
 
 def scan(path: list[str] | None = None) -> list[Plugin]:
@@ -79,108 +107,173 @@ def scan(path: list[str] | None = None) -> list[Plugin]:
     Args:
         path: folders to look in instead of ``sys.path``.
     """
-    claims: dict[str, list[Plugin]] = {}
-    for distribution in importlib.metadata.distributions(path=sys.path if path is None else path):
-        try:
+    copies: dict[str, list[_Copy]] = {}
+    for copy in _copies(sys.path if path is None else path):
+        copies.setdefault(copy.distribution, []).append(copy)
+    plugins = [plugin for group in copies.values() for plugin in _merge_copies(group)]
+    plugins.sort(key=lambda plugin: (plugin.claim, plugin.distribution))
+    _settle_modules(plugins)
+    _settle_namespaces(plugins)
+    for plugin in plugins:
+        if _excluded(plugin):
+            leave_out(plugin, "disabled", "SEGCORE_PLUGINS leaves it out")
+    return sorted(plugins, key=lambda plugin: plugin.namespace)
+
+
+def _copies(path: Iterable[object]) -> Iterator[_Copy]:
+    folders: dict[str, str] = {}
+    for entry in path:
+        if isinstance(entry, str):  # what import does
+            folders.setdefault(os.path.realpath(entry), entry)  # lib64 is often lib
+    for distribution in importlib.metadata.distributions(path=list(folders.values())):
+        text = None
+        with contextlib.suppress(Exception):  # binary or of a foreign encoding: an unrelated package's business
             text = distribution.read_text("entry_points.txt")
-        except (OSError, ValueError):  # binary or foreign encoding: an unrelated package's business
-            continue
-        if text and "segcore.v" in text:
-            claims.setdefault(_identity(distribution)[0], []).append(_plugin(distribution, text))
-    return _settle([copies for group in claims.values() for copies in _merge_copies(group)])
+        entries = tuple(_entries(text)) if text and "segcore.v" in text else ()
+        if entries:
+            yield _copy(distribution, entries)
 
 
-def _plugin(distribution: importlib.metadata.Distribution, text: str) -> Plugin:
-    """Return a plugin without a namespace yet: its entry points stand in `notes` as ``group|name|value``."""
-    name, version = _identity(distribution)
-    try:
-        requirements = tuple(distribution.requires or ())
-    except Exception:  # malformed metadata of a plugin: it is judged by what it does
-        requirements = ()
-    entries = ["|".join(entry) for entry in _entries(text)]
-    return Plugin("", "", name, version, notes=entries, requirements=requirements)
-
-
-def _entries(text: str) -> Iterator[tuple[str, str, str]]:
+def _entries(text: str) -> Iterator[_Entry]:
     section = ""
-    for raw in text.splitlines():
+    for raw in text.removeprefix(_BOM).splitlines():
         line = raw.strip()
         if line.startswith("[") and line.endswith("]"):
             section = line[1:-1].strip()
         elif line and not line.startswith(("#", ";")) and _SECTION.fullmatch(section):
             name, _, value = line.partition("=")
-            yield section, name.strip(), value.partition("[")[0].strip()
+            yield _Entry(section, name.strip(), value.partition("[")[0].strip())
 
 
-def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
-    name: str | None = None
-    version: str | None = None
-    with contextlib.suppress(Exception):  # no METADATA: the folder's name tells
-        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
-    folder = getattr(getattr(distribution, "_path", None), "name", "unknown-0")
-    stem = re.sub(r"\.(dist|egg)-info$", "", folder)
-    return (
-        re.sub(r"[-_.]+", "-", name or stem.partition("-")[0]).lower(),
-        version or stem.partition("-")[2].partition("-")[0] or "unknown",
+def _copy(distribution: importlib.metadata.Distribution, entries: tuple[_Entry, ...]) -> _Copy:
+    name = version = None
+    requirements: Iterable[str] | None = None
+    with contextlib.suppress(Exception):  # malformed or missing: the folder's name tells
+        metadata = distribution.metadata  # parsed anew at every access
+        requirements = metadata.get_all("Requires-Dist") or distribution.requires
+        name, version = metadata["Name"], metadata["Version"]
+    path = getattr(distribution, "_path", None)
+    stem = re.sub(r"\.(dist|egg)-info$", "", getattr(path, "name", "unknown-0"))
+    return _Copy(
+        re.sub(r"[-_.]+", "-", str(name or stem.partition("-")[0])).lower(),
+        str(version or stem.partition("-")[2].partition("-")[0] or "unknown"),
+        str(getattr(path, "parent", "")),
+        entries,
+        tuple(requirements or ()),
     )
 
 
-def _merge_copies(copies: list[Plugin]) -> list[Plugin]:
+def _merge_copies(copies: list[_Copy]) -> list[Plugin]:
     """Return one plugin per entry point of a distribution that may lie on the path several times, the first winning."""
-    first, *others = copies
-    entries = [tuple(entry.split("|")) for entry in first.notes]
+    first = max((copy for copy in copies if copy.folder == copies[0].folder), key=_age)
     remarks = [
-        f"{other.title} lies on the path again"
-        + ("" if sorted(other.notes) == sorted(first.notes) else " with other entry points and is shadowed")
-        for other in others
+        f"{copy.distribution} {copy.version} lies on the path again"
+        + ("" if sorted(copy.entries) == sorted(first.entries) else " with other entry points and is shadowed")
+        for copy in copies
+        if copy is not first
     ]
-    current = [entry for entry in entries if entry[0] == GROUP]
-    merged = []
-    for group, name, value in current or entries:
-        plugin = Plugin(name, value, first.distribution, first.version, requirements=first.requirements)
-        plugin.notes = list(remarks)
+    merged: dict[str, Plugin] = {}
+    for group, name, value in [entry for entry in first.entries if entry.group == GROUP] or first.entries:
+        if name in merged:
+            merged[name].notes.append(f"its entry point {name!r} is written twice; {value!r} is not used")
+            continue
+        plugin = Plugin(name, value, first.distribution, first.version, requirements=first.requirements, claim=name)
+        plugin.notes += remarks
         if group != GROUP:
             wanted = group.removeprefix("segcore.v")
             leave_out(plugin, "incompatible", f"it speaks plugin interface {wanted}, this segcore speaks {API}")
         elif not _NAMESPACE.fullmatch(name) or not _MODULE.fullmatch(value):
-            leave_out(plugin, "broken", f"its entry point {name!r} = {value!r} names no module")
-        merged.append(plugin)
-    return merged
+            needed = "a lower-case name and a module are needed, 'tiny = segcore_plugin_tiny'"
+            leave_out(plugin, "broken", f"its entry point {name!r} = {value!r} is malformed; {needed}")
+        merged[name] = plugin
+    return list(merged.values())
 
 
-def _settle(plugins: list[Plugin]) -> list[Plugin]:
-    """Give each plugin a namespace of its own, whatever the order of installation."""
-    plugins.sort(key=lambda plugin: (plugin.namespace, plugin.distribution))
-    holders: dict[str, list[Plugin]] = {}
-    modules: dict[str, Plugin] = {}
+def _age(copy: _Copy) -> tuple[bool, object]:
+    """Order copies in one folder, where an interrupted upgrade left the older one behind."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return True, Version(copy.version)
+    except InvalidVersion:
+        return False, copy.version
+
+
+def _settle_modules(plugins: list[Plugin]) -> None:
+    """Leave one plugin per module, by preference the one whose package bears the module's name."""
+    holders: dict[str, Plugin] = {}
+    for plugin in sorted(plugins, key=lambda plugin: not _named_alike(plugin)):
+        if plugin.usable:
+            holder = holders.setdefault(plugin.module, plugin)
+            if holder is not plugin:
+                reason = f"its module {plugin.module!r} belongs to plugin {holder.claim!r} of {holder.distribution}"
+                leave_out(plugin, "broken", reason)
+
+
+def _named_alike(plugin: Plugin) -> bool:
+    return plugin.module.partition(".")[0].replace("_", "-").lower() == plugin.distribution
+
+
+def _settle_namespaces(plugins: list[Plugin]) -> None:
+    """Give each plugin a namespace of its own, whatever the order of installation.
+
+    Official namespaces and names of installed packages belong to these; a namespace that several packages claim belongs
+    to none. Whoever must give way is called by its distribution.
+    """
+    packages = {plugin.distribution for plugin in plugins}
+    claims: dict[str, set[str]] = {}
     for plugin in plugins:
-        holders.setdefault(plugin.namespace, []).append(plugin)
-        holder = modules.setdefault(plugin.module, plugin)
-        if holder is not plugin and plugin.usable:
-            leave_out(plugin, "broken", f"its module {plugin.module!r} belongs to plugin {holder.namespace!r} already")
-    for namespace, rivals in holders.items():
-        if len({plugin.distribution for plugin in rivals}) > 1:
-            for plugin in rivals:
-                plugin.notes.append(f"namespace {namespace!r} is claimed by several packages; write the distribution")
-                plugin.namespace = plugin.distribution
-    _gate_by_environment(plugins)
-    return plugins
-
-
-def _gate_by_environment(plugins: list[Plugin]) -> None:
-    words = [word.strip() for word in os.environ.get("SEGCORE_PLUGINS", "").split(",") if word.strip()]
-    denied = {word[1:] for word in words if word.startswith("-")}
-    allowed = {word for word in words if not word.startswith("-")}
+        if plugin.usable:
+            claims.setdefault(plugin.claim, set()).add(plugin.distribution)
+    giving_way: list[Plugin] = []
     for plugin in plugins:
-        if plugin.namespace in denied or (allowed and plugin.namespace not in allowed):
-            leave_out(plugin, "disabled", "SEGCORE_PLUGINS leaves it out")
-    unknown = sorted((denied | allowed) - {plugin.namespace for plugin in plugins})
-    if unknown:
-        warnings.warn(
-            f"SEGCORE_PLUGINS names {', '.join(map(repr, unknown))}, but no such plugin is installed.",
-            PluginWarning,
-            stacklevel=4,
-        )
+        keeper = None
+        if plugin.claim in OFFICIAL:
+            keeper = distribution_of(plugin.claim)
+        elif plugin.claim in packages:
+            keeper = plugin.claim
+        if keeper not in {None, plugin.distribution}:
+            note = f"namespace {plugin.claim!r} belongs to {keeper}"
+        elif keeper is None and len(claims.get(plugin.claim, ())) > 1:
+            note = f"namespace {plugin.claim!r} is claimed by several packages"
+        else:
+            note = None
+        if note and plugin.usable:
+            plugin.notes.append(f"{note}; write {plugin.distribution!r}")
+        if note or not plugin.usable:
+            giving_way.append(plugin)
+    taken = {plugin.namespace for plugin in plugins} - {plugin.namespace for plugin in giving_way}
+    for plugin in sorted(giving_way, key=lambda plugin: not plugin.usable):
+        plugin.namespace = next(name for name in _names_instead(plugin) if name not in taken)
+        taken.add(plugin.namespace)
+
+
+def _names_instead(plugin: Plugin) -> Iterator[str]:
+    if plugin.claim and not plugin.usable:
+        yield plugin.claim
+    yield plugin.distribution
+    for number in count(1):
+        yield f"{plugin.distribution}-{plugin.claim}" + (f"-{number}" if number > 1 else "")
+
+
+def _words() -> tuple[set[str], set[str]]:
+    """Return what ``SEGCORE_PLUGINS`` allows (nothing means all) and denies."""
+    words = {word.strip() for word in os.environ.get("SEGCORE_PLUGINS", "").split(",")} - {"", "-"}
+    denied = {word for word in words if word.startswith("-")}
+    return words - denied, {word[1:].strip() for word in denied}
+
+
+def _excluded(plugin: Plugin) -> bool:
+    allowed, denied = _words()
+    names = {plugin.namespace, plugin.claim, plugin.distribution}
+    return bool(names & denied) or bool(allowed and not names & allowed)
+
+
+def unknown_words(plugins: Iterable[Plugin]) -> list[str]:
+    """Return what ``SEGCORE_PLUGINS`` names although nothing of that name is installed."""
+    allowed, denied = _words()
+    known = {name for plugin in plugins for name in (plugin.namespace, plugin.claim, plugin.distribution)}
+    return sorted((allowed | denied) - known)
 
 
 def leave_out(plugin: Plugin, status: str, reason: str) -> None:
@@ -190,23 +283,27 @@ def leave_out(plugin: Plugin, status: str, reason: str) -> None:
 
 def incompatibility(plugin: Plugin) -> str | None:
     """Return why this segcore does not satisfy the plugin's own requirement on it, or None."""
-    lines = [line for line in plugin.requirements if re.match(r"segcore(?![\w.-])", line.strip(), re.IGNORECASE)]
-    if not lines:
-        return None
-    from packaging.requirements import InvalidRequirement, Requirement
-
     import segcore
 
-    for line in lines:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        if not requirement.specifier.contains(segcore.__version__, prereleases=True):
-            return f"it needs segcore {requirement.specifier}, this is {segcore.__version__}"
+    for line in plugin.requirements:
+        if re.match(r"\s*segcore(?![\w.-])", line, re.IGNORECASE):
+            unmet = _unmet(line, segcore.__version__)
+            if unmet is not None:
+                return f"it needs segcore {unmet}, this is {segcore.__version__}"
     return None
+
+
+@functools.cache
+def _unmet(line: str, version: str) -> str | None:
+    """Return the versions that a requirement allows if `version` is none of them."""
+    from packaging.requirements import Requirement
+
+    try:
+        requirement = Requirement(line)
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    except Exception:  # a malformed requirement or marker: the plugin is judged by what it does
+        return None
+    return str(requirement.specifier) if applies and not requirement.specifier.contains(version, True) else None
 
 
 def path_fingerprint() -> tuple[object, ...]:
@@ -215,6 +312,6 @@ def path_fingerprint() -> tuple[object, ...]:
     for entry in sys.path:
         try:
             rows.append((entry, Path(entry or ".").stat().st_mtime_ns))
-        except OSError:
+        except (OSError, TypeError, ValueError):
             rows.append((entry, None))
     return tuple(rows)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -41,13 +42,13 @@ def spec_from(kind: str, name: str | None, value: object) -> Any:
         raise TypeError(f"registering {value!r} needs a name.")
     elif isinstance(value, Mapping):
         spec = _from_mapping(kind, name, value)
-    elif callable(value):
-        spec = record(name, factory=value)
+    elif _is_class(value):
+        spec = record(name, factory=value)  # type: ignore[arg-type]
     else:
         comma = " It is a tuple: remove the comma behind the closing brace." if isinstance(value, tuple) else ""
         raise TypeError(
             f"{kind}s[{name!r}] takes a class, a {record.__name__} or a mapping with the key {kind!r}, "
-            f"got {value!r}.{comma}"
+            f"got {_shown(value)}.{comma}"
         )
     wrong = spec.problem(local=True)
     if wrong:
@@ -63,13 +64,13 @@ def _from_mapping(kind: str, name: str, value: Mapping[Any, Any]) -> Spec:
                 f"{kind}s[{name!r}]: unknown key {key!r}; known are {', '.join(map(repr, known))}."
                 + near_match(key, known)
             )
-    if not callable(value.get(kind)):
-        raise TypeError(f"{kind}s[{name!r}]: the key {kind!r} must hold the class, got {value.get(kind)!r}.")
-    options = value.get("params") or {}
+    if not _is_class(value.get(kind)):
+        raise TypeError(f"{kind}s[{name!r}]: the key {kind!r} must hold the class, got {_shown(value.get(kind))}.")
+    options = _given(value, "params", {})
     if not isinstance(options, Mapping):
         raise TypeError(f"{kind}s[{name!r}]: 'params' must be a mapping of arguments, got {options!r}.")
     if kind == "encoder":
-        settings = value.get("pretrained_settings") or {}
+        settings = _given(value, "pretrained_settings", {})
         if not isinstance(settings, Mapping):
             raise TypeError(f"encoders[{name!r}]: 'pretrained_settings' must be a mapping by tag, got {settings!r}.")
         weights = {tag: _weights(name, tag, entry) for tag, entry in settings.items()}
@@ -94,12 +95,29 @@ def _weights(name: str, tag: object, entry: object) -> Weights:
         raise TypeError(f"{where} needs 'url', or 'repo_id' and 'revision'.")
     return Weights(
         url=url,
-        license=entry.get("license") or "unknown",
+        license=_given(entry, "license", "unknown"),
         source=url,
-        mean=tuple(entry.get("mean") or (0.485, 0.456, 0.406)),
-        std=tuple(entry.get("std") or (0.229, 0.224, 0.225)),
+        mean=_given(entry, "mean", (0.485, 0.456, 0.406)),
+        std=_given(entry, "std", (0.229, 0.224, 0.225)),
         sha256=entry.get("sha256"),
         revision=entry.get("revision"),
-        input_range=tuple(entry.get("input_range") or (0.0, 1.0)),
-        input_space=entry.get("input_space") or "RGB",
+        input_range=_given(entry, "input_range", (0.0, 1.0)),
+        input_space=_given(entry, "input_space", "RGB"),
     )
+
+
+def _given(values: Mapping[Any, Any], key: str, default: Any) -> Any:
+    """Return a value, lists as tuples; the default where it is missing or None."""
+    value = values.get(key)
+    return default if value is None else tuple(value) if isinstance(value, list) else value
+
+
+def _is_class(value: object) -> bool:
+    """Whether something can be called to build a component; a network that is built already cannot."""
+    torch = sys.modules.get("torch")  # without torch nobody has built a network
+    return callable(value) and not (torch is not None and isinstance(value, torch.nn.Module))
+
+
+def _shown(value: object) -> str:
+    built = callable(value) and not isinstance(value, type)
+    return f"a {type(value).__name__} that is built already" if built else f"{value!r:.200}"

@@ -26,6 +26,9 @@ OWNERS: dict[str, dict[str, str]] = {
     "loss": dict.fromkeys(_LOSSES.split(), "losses"),
 }
 
+OFFICIAL = frozenset(owner for table in OWNERS.values() for owner in table.values())
+"""The namespaces of the table; each belongs to one distribution, whatever entry points others write."""
+
 _PREFIXES = {
     kind: {name[:-1]: owner for name, owner in table.items() if name.endswith("*")} for kind, table in OWNERS.items()
 }

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
-import multiprocessing
+import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace as with_changes
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from segcore.discovery import Catalogue, catalogue, usable_specs
-from segcore.errors import AmbiguousNameError, NameTakenError, UnknownNameError, near_match, shorten
-from segcore.installed import Plugin
+from segcore.errors import AmbiguousNameError, NameTakenError, PluginError, UnknownNameError, near_match, shorten
+from segcore.installed import Plugin, short_name
 from segcore.local import spec_from
-from segcore.owners import OWNERS, distribution_of, owner_of
+from segcore.owners import OFFICIAL, OWNERS, distribution_of, owner_of
 from segcore.specs import FACTORY, DecoderSpec, EncoderSpec, LossSpec, Provenance, Spec, names_of, qualified_name
 
 if TYPE_CHECKING:
@@ -35,10 +36,9 @@ class Registry(Mapping[str, S], Generic[S]):
     def __init__(self, kind: str, source: Catalogue = catalogue) -> None:
         self.kind = kind
         self._source = source
-        self._local: dict[str, S] = {}
-        self._bare: dict[str, list[S]] = {}
-        self._bare_aliases: dict[str, list[S]] = {}
-        self._generation = -1
+        self._lock = threading.Lock()
+        self._local: dict[str, S] = {}  # replaced as a whole, never changed, so that readers need no lock
+        self._tables = _Tables((), {}, {})
 
     def __getitem__(self, name: str) -> S:
         return self.resolve(name)
@@ -47,12 +47,13 @@ class Registry(Mapping[str, S], Generic[S]):
         self.register(value, name=name, replace=True)
 
     def __delitem__(self, name: str) -> None:
-        if name not in self._local:
-            raise UnknownNameError(
-                f"no {self.kind} {name!r} is registered in this process, so there is none to remove."
-            )
-        spec = self._local[name]
-        self._local = {key: value for key, value in self._local.items() if value is not spec}
+        with self._lock:
+            spec = self._local.get(name)
+            if spec is None:
+                raise UnknownNameError(
+                    f"no {self.kind} {name!r} is registered in this process, so there is none to remove."
+                )
+            self._local = {key: value for key, value in self._local.items() if value is not spec}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -79,17 +80,24 @@ class Registry(Mapping[str, S], Generic[S]):
         Args:
             value: a record, a class or function that builds the component, or a mapping (see `segcore.local`).
             name: needed unless the value is a record.
-            replace: whether a name that is registered here already may be taken over.
+            replace: whether a name that is registered here already may be taken over, with all that it stood for. An
+                alias never takes over the name of another component.
 
         Raises:
             NameTakenError: if the name is registered in this process and `replace` is False.
             TypeError: if the value is malformed; the message says what to fix.
+            PluginError: in a plugin that is just being loaded; it lists its records in `segcore_specs`.
         """
+        self._source.guarded()
         spec: S = with_changes(spec_from(self.kind, name, value), provenance=Provenance("local"))
-        for word in names_of(spec):
-            if word in self._local and not replace:
-                raise NameTakenError(f"{self.kind} {word!r} is registered already; pass replace=True to take it over.")
-        self._local |= dict.fromkeys(names_of(spec), spec)
+        with self._lock:
+            local = self._local
+            taken = next((word for word in names_of(spec) if word in local), None)
+            if taken is not None and not replace:
+                raise NameTakenError(f"{self.kind} {taken!r} is registered already; pass replace=True to take it over.")
+            kept = {key: value for key, value in local.items() if value.name != spec.name}
+            free = [word for word in names_of(spec) if word == spec.name or word not in kept or kept[word].name != word]
+            self._local = kept | dict.fromkeys(free, spec)
         return spec
 
     def names(self, pattern: str | None = None) -> list[str]:
@@ -102,24 +110,23 @@ class Registry(Mapping[str, S], Generic[S]):
 
     def items_matching(self, pattern: str | None = None) -> list[tuple[str, S]]:
         """Return names and records, sorted by name; see `names`."""
-        self._refresh_index()
+        tables, local = self._read_tables(), self._local
         rows: dict[str, S] = {}
-        for spec in usable_specs(self._source.plugins().values(), self.kind):
-            rows[self._shortest(spec)] = spec  # type: ignore[assignment]
-        rows |= {spec.name: spec for spec in self._local.values()}
+        for spec in usable_specs(tables.plugins, self.kind):
+            bare = spec.name not in local and self._is_bare(spec, tables)
+            rows[spec.name if bare else qualified_name(spec)] = spec  # type: ignore[assignment]
+        rows |= {spec.name: spec for spec in local.values()}
         return sorted(
             (name, spec)
             for name, spec in rows.items()
             if pattern is None or any(fnmatch.fnmatchcase(form, pattern) for form in (name, qualified_name(spec)))
         )
 
-    def _shortest(self, spec: Spec) -> str:
-        if "/" in spec.name:
-            return spec.name
+    def _is_bare(self, spec: Spec, tables: _Tables) -> bool:
+        """Whether a record's name means this record when it is written without a namespace."""
         assert spec.provenance is not None
         owner = owner_of(self.kind, spec.name)
-        bare = owner == spec.provenance.namespace if owner else len(self._bare.get(spec.name, ())) == 1
-        return spec.name if bare and spec.name not in self._local else qualified_name(spec)
+        return owner == spec.provenance.namespace if owner else len(tables.names.get(spec.name, ())) == 1
 
     def resolve(self, name: str) -> S:
         """Return the record of a name.
@@ -153,62 +160,77 @@ class Registry(Mapping[str, S], Generic[S]):
             return self._in_plugin(namespace, name)
         owner = owner_of(self.kind, name)
         if owner:
-            return self._in_plugin(owner, f"{owner}/{name}", asked=name)
-        self._refresh_index()
-        for table in (self._bare, self._bare_aliases):
-            found = table.get(name, [])
-            if len(found) == 1:
-                return found[0]
-            if found:
-                owners = sorted(str(spec.provenance.distribution) for spec in found if spec.provenance)
-                forms = sorted(f"'{spec.provenance.namespace}/{name}'" for spec in found if spec.provenance)
-                raise AmbiguousNameError(f"{name!r} is offered by {' and '.join(owners)}: write {' or '.join(forms)}.")
-        return None
+            return self._in_plugin(owner, name)
+        tables = self._read_tables()
+        found = tables.names.get(name) or tables.aliases.get(name) or []
+        if len(found) > 1:
+            owners = sorted(str(spec.provenance.distribution) for spec in found if spec.provenance)
+            forms = sorted(f"'{spec.provenance.namespace}/{name}'" for spec in found if spec.provenance)
+            raise AmbiguousNameError(f"{name!r} is offered by {' and '.join(owners)}: write {' or '.join(forms)}.")
+        return found[0] if found else None  # type: ignore[return-value]
 
-    def _in_plugin(self, namespace: str, name: str, asked: str | None = None) -> S | None:
-        plugin = self._source.load(namespace) or self._source.load(distribution_of(namespace))
+    def _in_plugin(self, namespace: str, name: str) -> S | None:
+        plugin = self._source.load(namespace)
+        if plugin is None:
+            self._refuse_shared(namespace, name)
         if plugin is None or not plugin.usable:
             return None
-        index: dict[str, Any] = plugin.index(self.kind)
-        short = name.partition("/")[2]
-        return index.get(short) or index.get(name) or self._source.find(self.kind, plugin, asked or name)  # type: ignore[return-value]
+        short = short_name(name)
+        asked = f"{plugin.claim}/{short}" if "/" in name else name  # the plugin knows itself by what it claims
+        return plugin.index(self.kind).get(short) or self._source.find(self.kind, plugin, asked)  # type: ignore[return-value]
 
-    def _refresh_index(self) -> None:
-        self._source.load_all()
-        if self._generation == self._source.generation:
-            return
-        self._bare, self._bare_aliases = {}, {}
-        for spec in usable_specs(self._source.plugins().values(), self.kind):
-            if "/" not in spec.name:
-                self._bare.setdefault(spec.name, []).append(spec)  # type: ignore[arg-type]
-            for alias in spec.aliases:
-                self._bare_aliases.setdefault(alias, []).append(spec)  # type: ignore[arg-type]
-        self._generation = self._source.generation
+    def _refuse_shared(self, namespace: str, name: str) -> None:
+        """Raise if several packages claim a namespace, so that none has it."""
+        rivals = [plugin for plugin in self._source.plugins().values() if plugin.usable and plugin.claim == namespace]
+        if len(rivals) > 1 and namespace not in OFFICIAL:
+            forms = [f"'{plugin.namespace}/{short_name(name)}'" for plugin in rivals]
+            raise AmbiguousNameError(
+                f"{name!r}: the namespace {namespace!r} is claimed by "
+                f"{' and '.join(plugin.distribution for plugin in rivals)}: write {' or '.join(forms)}."
+            )
+
+    def _read_tables(self) -> _Tables:
+        """Return the names of all installed plugins; loads them at the first call and after a rescan."""
+        plugins = self._source.load_all()
+        if self._tables.plugins is not plugins:
+            self._tables = _tabulate(plugins, self.kind)
+        return self._tables
 
     def _unknown(self, name: str) -> str:
-        message = f"No {self.kind} is named {name!r}."
         plugins = self._source.plugins()
-        namespace, slash, _ = name.partition("/")
+        namespace, slash, short = name.partition("/")
         owner = namespace if slash else owner_of(self.kind, name)
-        if owner and owner not in plugins:
-            return f"{message} Install it with `pip install {distribution_of(owner)}`.{self._worker_hint()}"
-        if slash and owner:
-            known = {qualified_name(spec) for spec in plugins[owner].specs(self.kind)}
-            message += near_match(name, known)
+        message = f"No {self.kind} is named {name!r}."
+        offers = sorted(
+            qualified_name(spec)
+            for spec in usable_specs(plugins.values(), self.kind)
+            if short_name(spec.name) == (short or name)
+        )
+        if offers:
+            message += f" There is {' and '.join(map(repr, offers))}."
+        if owner in OFFICIAL and owner not in plugins:
+            message += f" Install it with `pip install {distribution_of(str(owner))}`."
+        elif owner and owner not in plugins:
+            message += (
+                f" No plugin {owner!r} is installed.{near_match(owner, OFFICIAL | plugins.keys())} "
+                f"If you know it, `pip install {distribution_of(owner)}`."
+            )
+        elif slash and owner:
+            message += near_match(name, {qualified_name(spec) for spec in plugins[owner].specs(self.kind)})
         else:
-            local = set(self._local)
-            known = local | {spec.name for spec in usable_specs(plugins.values(), self.kind)}
+            known = {spec.name for spec in usable_specs(plugins.values(), self.kind)} | set(self._local)
             known |= {word for word in OWNERS[self.kind] if not word.endswith("*")}
-            message += near_match(name, known)
+            message += near_match(name, known - {name})
         left_out = [plugin for plugin in plugins.values() if not plugin.usable]
-        message += _left_out_hint(left_out)
-        if not known and not left_out:
+        message += _left_out_hint(sorted(left_out, key=lambda plugin: plugin.namespace != owner))
+        if not plugins and owner is None:
             message += " No plugin is installed: try `pip install segcore-plugin-resnet segcore-plugin-decoders`."
         return message + self._worker_hint()
 
     @staticmethod
     def _worker_hint() -> str:
-        if multiprocessing.parent_process() is None:
+        process = sys.modules.get("multiprocessing.process")  # a worker has it; importing it would cost everybody
+        if process is None or process.parent_process() is None:
             return ""
         return " This is a worker process: names registered locally in the parent are not known here."
 
@@ -218,26 +240,55 @@ class Registry(Mapping[str, S], Generic[S]):
         Raises:
             UnknownNameError, AmbiguousNameError: as in `resolve`.
         """
+        spec = self._titled(title)
+        if spec is None and self._source.rescan_if_changed():
+            spec = self._titled(title)
+        if spec is None:
+            specs = [*self._local.values(), *usable_specs(self._source.plugins().values(), self.kind)]
+            titles = {known for spec in specs if (known := getattr(spec, "title", None))}
+            left_out = [plugin for plugin in self._source.plugins().values() if not plugin.usable]
+            raise UnknownNameError(
+                f"No installed {self.kind} has the class-style name {title!r}."
+                + near_match(title, titles)
+                + _left_out_hint(left_out)
+            )
+        return spec
+
+    def _titled(self, title: str) -> S | None:
         for spec in self._local.values():
             if getattr(spec, "title", None) == title:
                 return spec
-        lowered = title.lower()
-        if owner_of(self.kind, lowered):
-            return self.resolve(lowered)
-        self._refresh_index()
-        specs: list[Any] = list(usable_specs(self._source.plugins().values(), self.kind))
-        found = [spec for spec in specs if spec.title == title]
-        if len(found) == 1:
-            return found[0]  # type: ignore[no-any-return]
-        if found:
+        if owner_of(self.kind, title.lower()):
+            return self.resolve(title.lower())
+        specs: list[Any] = list(usable_specs(self._source.load_all(), self.kind))
+        found = [spec for spec in specs if getattr(spec, "title", None) == title]
+        if len(found) > 1:
             raise AmbiguousNameError(
                 f"{title!r} is offered by several packages: use create_model with "
                 f"{' or '.join(sorted(repr(qualified_name(spec)) for spec in found))}."
             )
-        titles = {spec.title for spec in specs if spec.title}
-        raise UnknownNameError(
-            f"No installed {self.kind} has the class-style name {title!r}." + near_match(title, titles)
-        )
+        return found[0] if found else None
+
+
+class _Tables(NamedTuple):
+    """Records by bare name and by bare alias, of the plugins that they were read from."""
+
+    plugins: tuple[Plugin, ...]
+    names: dict[str, list[Spec]]
+    aliases: dict[str, list[Spec]]
+
+
+def _tabulate(plugins: tuple[Plugin, ...], kind: str) -> _Tables:
+    tables = _Tables(plugins, {}, {})
+    for plugin in plugins:
+        if plugin.usable:
+            index = plugin.index(kind)
+            for spec in plugin.specs(kind):
+                for word in dict.fromkeys(names_of(spec)):
+                    if "/" not in word and index[word] is spec:
+                        table = tables.names if word == spec.name else tables.aliases
+                        table.setdefault(word, []).append(spec)
+    return tables
 
 
 def _left_out_hint(plugins: list[Plugin]) -> str:
@@ -270,18 +321,30 @@ def list_decoders(pattern: str | None = None) -> list[str]:
 
 
 def titled_builder(title: str) -> Callable[..., SegmentationModel]:
-    """Return a function that builds models with the decoder of a class-style name, ``segcore.Unet``."""
+    """Return a function that builds models with the decoder of a class-style name, ``segcore.Unet``.
+
+    Raises:
+        AttributeError: no decoder has this name, or several have it.
+        PluginError: in a plugin that is just being loaded.
+    """
+    busy = decoders._source.busy()
+    if busy is not None:
+        raise PluginError(
+            f"segcore has no public name {title!r}, and class-style names of decoders cannot be used "
+            f"while plugin {busy!r} is being loaded.",
+            phase="import",
+        )
     try:
-        spec = decoders.by_title(title)
+        name = qualified_name(decoders.by_title(title))
     except LookupError as error:
         raise AttributeError(f"segcore has no {title!r}. {error}") from error
 
     def build(encoder: Any, **options: Any) -> SegmentationModel:
         from segcore.create import create_model
 
-        return create_model(spec, encoder, **options)
+        return create_model(decoders.by_title(title), encoder, **options)  # names may have changed since
 
     build.__name__ = build.__qualname__ = title
     build.__module__ = "segcore"
-    build.__doc__ = f"Build a model with the decoder {qualified_name(spec)!r}; see `segcore.create_model`."
+    build.__doc__ = f"Build a model with the decoder {name!r}; see `segcore.create_model`."
     return build

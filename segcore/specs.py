@@ -7,8 +7,9 @@ says what is wrong with it, and discovery and local registration ask that of eve
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,18 +68,22 @@ class Weights:
 
     def problem(self, *, local: bool = False) -> str | None:
         """Return what is wrong with this record, or None; a local one need not be pinned."""
-        if not self.url.endswith(".safetensors"):
+        if not isinstance(self.url, str) or not self.url.endswith(".safetensors"):
             return f"weights must be a .safetensors file, got {self.url!r}"
-        if not self.license or not self.source:
+        if not all(isinstance(text, str) and text.strip() for text in (self.license, self.source)):
             return "weights must state their licence and their source"
-        if self.sha256 is not None and not SHA256.fullmatch(self.sha256):
-            return f"sha256 must be 64 hexadecimal digits, got {self.sha256!r}"
-        if self.revision is not None and not REVISION.fullmatch(self.revision):
-            return f"revision must be 40 hexadecimal digits, got {self.revision!r}"
-        if not local and self.sha256 is None and self.revision is None:
-            return "weights need a sha256, or a revision of 40 hexadecimal digits"
-        if len(self.mean) != len(self.std) or not self.mean:
-            return f"mean and std must have one entry per channel, got {self.mean!r} and {self.std!r}"
+        if self.sha256 is not None and not _matches(SHA256, self.sha256):
+            return f"sha256 must be 64 hexadecimal digits in lower case, got {self.sha256!r}"
+        if self.revision is not None and not _matches(REVISION, self.revision):
+            return f"revision must be 40 hexadecimal digits in lower case, got {self.revision!r}"
+        if not local and self.sha256 is None and not (self.revision and self.url.startswith("hf://")):
+            return "weights need a sha256, or an hf:// address and a revision of 40 hexadecimal digits"
+        if not _numbers(self.mean) or not _numbers(self.std) or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            return f"mean and std must be tuples with one number per channel, got {self.mean!r} and {self.std!r}"
+        if not _numbers(self.input_range) or len(self.input_range) != 2 or self.input_range[0] >= self.input_range[1]:
+            return f"input_range must be a tuple of the smallest and the largest value, got {self.input_range!r}"
+        if self.input_space not in {"RGB", "BGR"}:
+            return f"input_space must be 'RGB' or 'BGR', got {self.input_space!r}"
         return None
 
 
@@ -125,26 +130,28 @@ class EncoderSpec:
 
     def problem(self, *, local: bool = False) -> str | None:
         """Return what is wrong with this record, or None; a local one may leave out its channels."""
-        common = _common_problem(self.name, self.factory, self.options, self.aliases)
+        common = _common_problem(self) or _positive_problem(self, ("out_channels", "strides", "output_strides"))
         if common:
             return common
-        if self.out_channels is None:
-            if not local:
-                return f"{self.name!r} must declare out_channels"
-        elif not _positive_ints(self.out_channels):
-            return f"out_channels of {self.name!r} must be positive whole numbers, got {self.out_channels!r}"
-        elif self.strides is not None:
-            if not _positive_ints(self.strides) or len(self.strides) != len(self.out_channels):
+        if self.out_channels is None and not local:
+            return f"{self.name!r} must declare out_channels"
+        if self.strides is not None:
+            if self.out_channels is not None and len(self.strides) != len(self.out_channels):
                 return (
                     f"{self.name!r} declares {len(self.out_channels)} channels and strides {self.strides!r}; "
                     f"they must be parallel"
                 )
             if self.strides[0] != 1 or list(self.strides) != sorted(self.strides):
                 return f"strides of {self.name!r} must begin with 1 and never decrease, got {self.strides!r}"
+        for key in ("in_channels", "size_multiple"):
+            if not _positive_ints((getattr(self, key),)):
+                return f"{key} of {self.name!r} must be a positive whole number, got {getattr(self, key)!r}"
+        if not isinstance(self.weights, Mapping):
+            return f"weights of {self.name!r} must be a mapping from tag to Weights, got {self.weights!r}"
         for tag, weights in self.weights.items():
-            wrong = (
-                weights.problem(local=local) if isinstance(weights, Weights) else f"expected Weights, got {weights!r}"
-            )
+            if not isinstance(tag, str) or not isinstance(weights, Weights):
+                return f"weights {tag!r} of {self.name!r}: a tag and a Weights are expected, got {weights!r}"
+            wrong = weights.problem(local=local)
             if wrong:
                 return f"weights {tag!r} of {self.name!r}: {wrong}"
         return None
@@ -170,9 +177,9 @@ class _TitledSpec:
 
     def problem(self, *, local: bool = False) -> str | None:  # noqa: ARG002 - one signature for all records
         """Return what is wrong with this record, or None."""
-        if self.title is not None and not (isinstance(self.title, str) and TITLE.fullmatch(self.title)):
+        if self.title is not None and not _matches(TITLE, self.title):
             return f"title of {self.name!r} must be a class name such as 'Unet', got {self.title!r}"
-        return _common_problem(self.name, self.factory, self.options, self.aliases)
+        return _common_problem(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,26 +247,50 @@ def _fields(spec: Spec) -> dict[str, Any]:
     return plain
 
 
-def _common_problem(name: object, factory: object, options: object, aliases: object) -> str | None:
-    if not isinstance(aliases, tuple):
-        return f"aliases of {name!r} must be a tuple of names, got {aliases!r}"
-    for word in (name, *aliases):
-        if not isinstance(word, str) or not NAME.fullmatch(word):
+def _common_problem(spec: EncoderSpec | _TitledSpec) -> str | None:
+    name, factory, options = spec.name, spec.factory, spec.options
+    if not isinstance(spec.aliases, tuple):
+        return f"aliases of {name!r} must be a tuple of names, got {spec.aliases!r}"
+    for word in (name, *spec.aliases):
+        if not _matches(NAME, word):
             return f"a name is lower-case letters, digits, '_', '-', '.' and '+', got {word!r}"
     if isinstance(factory, str):
         if not FACTORY.fullmatch(factory):
             return f"factory of {name!r} must be 'package.module:attribute', got {factory!r}"
     elif not callable(factory):
         return f"factory of {name!r} must be 'package.module:attribute' or a callable, got {factory!r}"
-    if not isinstance(options, Mapping):
-        return f"options of {name!r} must be a mapping, got {options!r}"
+    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+        return f"options of {name!r} must be a mapping from names to values, got {options!r}"
     if options:
         try:
             json.dumps(dict(options), allow_nan=False)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             return f"options of {name!r} must be JSON-able: {error}"
+    for key in ("url", "deprecated"):
+        if not isinstance(getattr(spec, key), str | None):
+            return f"{key} of {name!r} must be a text, got {getattr(spec, key)!r}"
+    return None
+
+
+def _positive_problem(spec: EncoderSpec, keys: Iterable[str]) -> str | None:
+    for key in keys:
+        values = getattr(spec, key)
+        if not (_positive_ints(values) or (values is None and key != "output_strides")):
+            return f"{key} of {spec.name!r} must be a tuple of positive whole numbers, got {values!r}"
     return None
 
 
 def _positive_ints(values: object) -> bool:
     return isinstance(values, tuple) and bool(values) and all(type(value) is int and value > 0 for value in values)
+
+
+def _numbers(values: object) -> bool:
+    return (
+        isinstance(values, tuple)
+        and bool(values)
+        and all(type(value) in {int, float} and math.isfinite(value) for value in values)
+    )
+
+
+def _matches(pattern: re.Pattern[str], text: object) -> bool:
+    return isinstance(text, str) and pattern.fullmatch(text) is not None

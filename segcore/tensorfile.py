@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 MAX_HEADER = 16 * 2**20
+ALIGNMENT = 64  # of torch's own memory
+COPIED = 2**20
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -30,6 +33,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 class TensorFileError(ValueError):
@@ -79,18 +83,24 @@ class TensorFile:
             self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all tensors, mapped from the file; writing to one copies the page and leaves the file alone."""
+        """Return all tensors, mapped from the file; writing to one copies the page and leaves the file alone.
+
+        Small ones that do not lie on a multiple of 64 bytes are copied: torch's kernels round differently there, and a
+        loaded model must give what the saved one gave.
+        """
         return {name: self._tensor(entry) for name, entry in self.entries.items()}
 
     def _tensor(self, entry: Entry) -> Tensor:
         count = math.prod(entry.shape)
         if count == 0:
             return torch.empty(entry.shape, dtype=entry.dtype)
-        offset = self._start + entry.begin
+        offset, size = self._start + entry.begin, entry.end - entry.begin
         if offset % entry.dtype.itemsize:  # legal, but torch cannot view it
-            raw = bytearray(self._map[offset : offset + entry.end - entry.begin])
-            return torch.frombuffer(raw, dtype=entry.dtype).reshape(entry.shape)
-        return torch.frombuffer(self._map, dtype=entry.dtype, count=count, offset=offset).reshape(entry.shape)
+            return torch.frombuffer(bytearray(self._map[offset : offset + size]), dtype=entry.dtype).reshape(
+                entry.shape
+            )
+        mapped = torch.frombuffer(self._map, dtype=entry.dtype, count=count, offset=offset).reshape(entry.shape)
+        return mapped.clone() if offset % ALIGNMENT and size <= COPIED else mapped
 
 
 def _parse_header(raw: bytes, size: int) -> tuple[dict[str, str], dict[str, Entry]]:
@@ -149,11 +159,35 @@ def _no_constant(text: str) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file so that at every moment the old or the new file is there, whole."""
-    from safetensors.torch import save_file
+    """Write a safetensors file so that at every moment the old or the new file is there, whole.
 
+    Tensors whose size is a multiple of 64 bytes come first, behind a header padded to that, so that they can be mapped
+    where torch's kernels want them. The reference implementation reads the file's header before it replaces the old.
+    """
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    order = sorted(tensors, key=lambda name: (sizes[name] % ALIGNMENT != 0, -tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    position = 0
+    for name in order:
+        span = [position, position + sizes[name]]
+        header[name] = {"dtype": _NAMES[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": span}
+        position = span[1]
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
     with replacing(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=metadata)
+        with temporary.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in order:
+                file.write(_bytes(tensors[name]))
+        with safe_open(temporary, framework="pt") as check:
+            if set(check.keys()) != set(tensors):
+                raise TensorFileError("the file that was written does not hold the tensors that it should")
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    """Return the memory of a tensor without copying it, if it is contiguous and on the CPU."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return flat.numpy().data
 
 
 @contextlib.contextmanager

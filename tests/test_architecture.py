@@ -13,8 +13,22 @@ LAYERS = {
     "weights": 4, "create": 4, "checkpoints": 4,
     "cli": 5, "__main__": 5, "__init__": 5, "testing": 5,
 }  # fmt: skip
-WITHOUT_TORCH = {"errors", "features", "specs", "hookspecs", "owners", "installed", "discovery", "local", "registry", "cli"}
-FACES = {("model", "checkpoints"), ("registry", "create")}  # methods and functions that forward to assembly, when called
+WITHOUT_TORCH = {
+    "errors",
+    "features",
+    "specs",
+    "hookspecs",
+    "owners",
+    "installed",
+    "discovery",
+    "local",
+    "registry",
+    "cli",
+}
+FACES = {
+    ("model", "checkpoints"),
+    ("registry", "create"),
+}  # methods and functions that forward to assembly, when called
 CORE = {"torch", "pluggy", "safetensors", "packaging", "click"}
 STANDARD = set(__import__("sys").stdlib_module_names)
 

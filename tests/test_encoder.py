@@ -1,10 +1,13 @@
+import itertools
+
 import pytest
-import segcore
 import torch
+from torch import nn
+
+import segcore
 from segcore import EncoderMixin, OptionValueError, SegcoreError
 from segcore.encoder import adapt_input_weight
 from segcore.testing import TinyEncoder
-from torch import nn
 
 
 class Recipe(nn.Module, EncoderMixin):
@@ -16,7 +19,7 @@ class Recipe(nn.Module, EncoderMixin):
         self._depth = depth
         self._in_channels = 3
         widths = self._out_channels
-        self.stages = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths[:depth], widths[1:], strict=False))
+        self.stages = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3, 2, 1) for i in range(depth))
 
     def forward(self, x):
         features = [x]

@@ -1,6 +1,7 @@
 import pickle
 
 import pytest
+
 from segcore import FeatureInfo, IncompatiblePartsError
 from segcore.features import levels_at_depth
 
@@ -24,15 +25,15 @@ def test_isotropic():
 
 def test_require_names_what_is_missing():
     FIVE.require("fpn", (4, 8, 16, 32))
-    with pytest.raises(IncompatiblePartsError, match="fpn needs feature maps at strides 4, 8, 16, 32; the encoder gives 1, 2, 4, 8."):
+    with pytest.raises(
+        IncompatiblePartsError, match="fpn needs feature maps at strides 4, 8, 16, 32; the encoder gives 1, 2, 4, 8."
+    ):
         FeatureInfo((3, 8, 16, 24), (1, 2, 4, 8)).require("fpn", (4, 8, 16, 32))
     with pytest.raises(IncompatiblePartsError, match="encoder_neck='pyramid'"):
         FeatureInfo((3, 8, 8), (1, 16, 16)).require("fpn", (4, 8, 16, 32))
 
 
-@pytest.mark.parametrize(
-    ("channels", "strides"), [((3, 8), (1,)), ((8,), (2,)), ((3, 8, 8), (1, 4, 2)), ((), ())]
-)
+@pytest.mark.parametrize(("channels", "strides"), [((3, 8), (1,)), ((8,), (2,)), ((3, 8, 8), (1, 4, 2)), ((), ())])
 def test_malformed_facts_are_refused(channels, strides):
     with pytest.raises(IncompatiblePartsError):
         FeatureInfo(channels, strides)

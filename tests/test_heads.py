@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from segcore import ClassificationHead, OptionValueError, SegmentationHead
 from segcore.heads import ACTIVATIONS, make_activation
-from torch import nn
 
 
 @pytest.mark.parametrize("size", [(7, 9), (14, 18), (15, 17)])

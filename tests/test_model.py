@@ -2,11 +2,12 @@ import copy
 import pickle
 
 import pytest
-import segcore
 import torch
+from torch import nn
+
+import segcore
 from segcore import InputError, SegmentationModel
 from segcore.testing import TinyDecoder, TinyEncoder
-from torch import nn
 
 
 def tiny(**encoder):
@@ -124,7 +125,13 @@ def test_compile_and_export_equal_eager():
     exported = torch.export.export(
         model,
         (torch.rand(2, 3, 64, 96),),
-        dynamic_shapes={"x": {0: torch.export.Dim("n", min=1, max=8), 2: torch.export.Dim("h", min=33), 3: torch.export.Dim("w", min=33)}},
+        dynamic_shapes={
+            "x": {
+                0: torch.export.Dim("n", min=1, max=8),
+                2: torch.export.Dim("h", min=33),
+                3: torch.export.Dim("w", min=33),
+            }
+        },
         strict=False,
     ).module()
     for size in ((64, 64), (70, 50)):

@@ -1,0 +1,12 @@
+"""Set up before any test module is imported; the tests of plugins have the same."""
+
+import os
+import warnings
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads cost eight times the CPU under load
+
+from segcore_plugin_timm.guard import guard
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that detection operators are missing is no news to tests of segmentation
+    guard()

@@ -1,0 +1,173 @@
+import json
+import warnings
+
+import pytest
+import torch
+
+import segcore
+from segcore import (
+    DecoderSpec,
+    EncoderSpec,
+    IncompatiblePartsError,
+    OptionValueError,
+    PluginError,
+    UnknownOptionError,
+    WeightsError,
+)
+from segcore.testing import TinyDecoder, TinyEncoder
+
+PROMISED = (3, 8, 16, 24, 32, 40)
+
+
+@pytest.fixture
+def tiny():
+    segcore.encoders["tiny"] = EncoderSpec(
+        "tiny", factory=TinyEncoder, out_channels=PROMISED, output_strides=(8, 16, 32), options={"width": 8}
+    )
+    segcore.decoders["tinydec"] = DecoderSpec("tinydec", factory=TinyDecoder, title="TinyDec")
+    yield
+    del segcore.encoders["tiny"]
+    del segcore.decoders["tinydec"]
+
+
+@pytest.mark.usefixtures("tiny")
+class TestByName:
+    def test_options_reach_the_parts_and_the_config_says_all(self):
+        model = segcore.create_model("tinydec", "tiny", encoder_depth=4, decoder_channels=12, classes=3, in_channels=1)
+        assert model.encoder.depth == 4
+        assert model.decoder.out_channels == 12
+        assert model(torch.rand(2, 1, 32, 48)).shape == (2, 3, 32, 48)
+        config = json.loads(json.dumps(model.config))
+        assert config["encoder"]["options"]["depth"] == 4
+        assert config["decoder"] == {
+            "name": "tinydec",
+            "distribution": None,
+            "version": None,
+            "options": {"channels": 12},
+        }
+        assert (config["in_channels"], config["classes"], config["format"]) == (1, 3, 1)
+        assert "width" not in config["encoder"]["options"]  # that is what makes the name
+
+    def test_class_style(self):
+        assert segcore.TinyDec("tiny", classes=2).config["classes"] == 2
+        assert segcore.TinyDec.__name__ == "TinyDec"
+
+    @pytest.mark.parametrize(
+        ("wrong", "error", "says"),
+        [
+            ({"encoder_dept": 3}, UnknownOptionError, "Did you mean 'depth'"),
+            ({"decoder_chanels": 3}, UnknownOptionError, "Did you mean 'channels'"),
+            ({"clases": 3}, UnknownOptionError, "Did you mean 'classes'"),
+            ({"depth": 3}, UnknownOptionError, "'encoder_depth'"),
+            ({"encoder_width": 3}, UnknownOptionError, "what makes 'tiny'"),
+            ({"classes": 0}, OptionValueError, "classes=0"),
+            ({"classes": True}, OptionValueError, "whole number"),
+            ({"classes": 2.0}, OptionValueError, "whole number"),
+            ({"in_channels": 0}, OptionValueError, "in_channels=0"),
+            ({"in_channels": "3"}, OptionValueError, "in_channels='3'"),
+            ({"encoder_depth": 0}, OptionValueError, "encoder_depth=0"),
+            ({"encoder_depth": 6}, OptionValueError, "depths 1 to 5"),
+            ({"encoder_output_stride": 4}, OptionValueError, "8, 16, 32"),
+            ({"activation": "sigmod"}, OptionValueError, "Did you mean 'sigmoid'"),
+            ({"encoder_input_init": "repeated", "in_channels": 4}, OptionValueError, "repeat"),
+            ({"aux_params": {}}, OptionValueError, "'classes'"),
+            ({"aux_params": {"classes": 2, "pool": "avg"}}, UnknownOptionError, "Did you mean 'pooling'"),
+            ({"aux_params": {"classes": 0}}, OptionValueError, "whole number"),
+            ({"encoder_weights": "imagenet"}, WeightsError, "no published weights"),
+            ({"encoder_weights": True}, WeightsError, "None means random"),
+            ({"decoder": 3}, OptionValueError, "decoder=3"),
+            ({"encoder": torch.nn.Identity()}, OptionValueError, "EncoderMixin"),
+        ],
+    )
+    def test_wrong_arguments_end_at_once(self, wrong, error, says):
+        with pytest.raises(error, match=says):
+            segcore.create_model(**({"decoder": "tinydec", "encoder": "tiny"} | wrong))
+
+    def test_parts_by_themselves(self):
+        encoder = segcore.create_encoder("tiny", in_channels=2, depth=3)
+        assert encoder.out_channels == (2, 8, 16, 24)
+        for features in (encoder, encoder.feature_info):
+            assert segcore.create_decoder("tinydec", features, channels=5).out_channels == 5
+
+    def test_deprecated_names_say_what_to_use(self):
+        segcore.encoders["old"] = EncoderSpec("old", factory=TinyEncoder, deprecated="use tiny")
+        with pytest.warns(DeprecationWarning, match="'old' is deprecated: use tiny"):
+            segcore.create_encoder("old")
+        del segcore.encoders["old"]
+
+
+def test_a_ready_encoder_keeps_its_channels():
+    model = segcore.create_model(TinyDecoder, TinyEncoder(in_channels=5))
+    assert model.config["in_channels"] == 5
+    assert model.config["encoder"]["name"] is None
+    with pytest.raises(UnknownOptionError, match="ready encoder takes no options"):
+        segcore.create_model(TinyDecoder, TinyEncoder(), encoder_depth=3)
+
+
+def test_a_lying_record_is_caught():
+    for promise in (
+        {"out_channels": (3, 9, 16, 24, 32, 40)},
+        {"out_channels": PROMISED, "strides": (1, 2, 4, 8, 16, 64)},
+    ):
+        with pytest.raises(PluginError, match="promises channels") as caught:
+            segcore.create_encoder(EncoderSpec("liar", factory=TinyEncoder, **promise))
+        assert caught.value.phase == "contract"
+
+
+def test_a_factory_that_returns_something_else():
+    with pytest.raises(PluginError, match="must return a module with EncoderMixin"):
+        segcore.create_encoder(EncoderSpec("odd", factory=torch.nn.Identity))
+
+
+@pytest.mark.parametrize("factory", ["no_such_module:X", "segcore.testing:NoSuchClass"])
+def test_a_factory_that_cannot_be_imported(factory):
+    with pytest.raises(PluginError, match="cannot be built") as caught:
+        segcore.create_encoder(EncoderSpec("gone", factory=factory, out_channels=(3, 8)))
+    assert caught.value.phase == "build"
+    assert caught.value.__cause__ is not None
+
+
+def test_the_factorys_own_refusal_passes_unwrapped():
+    def picky(depth=5):
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        segcore.create_encoder(EncoderSpec("picky", factory=picky))
+
+
+class Dilating(TinyDecoder):
+    encoder_options = {"output_stride": 8, "depth": 4}
+
+
+def test_a_decoders_wishes_count_unless_the_user_has_others():
+    spec = EncoderSpec("tiny", factory=TinyEncoder, out_channels=PROMISED, output_strides=(8, 16, 32))
+    assert segcore.create_model(Dilating, spec).encoder.strides == (1, 2, 4, 8, 8)
+    assert segcore.create_model(Dilating, spec, encoder_output_stride=16).encoder.strides == (1, 2, 4, 8, 16)
+    assert segcore.create_model(Dilating, spec, encoder_depth=5).encoder.depth == 5
+
+
+def test_a_wish_that_the_encoder_cannot_grant_is_refused():
+    class Rigid(TinyEncoder):
+        def __init__(self, depth=5, in_channels=3):
+            super().__init__(depth, in_channels)
+
+    spec = EncoderSpec("rigid", factory=Rigid, out_channels=PROMISED)
+    with pytest.raises(IncompatiblePartsError, match="output stride 8; 'rigid' has 32.*encoder_output_stride=32"):
+        segcore.create_model(Dilating, spec)
+
+
+def test_a_local_recipe_with_keywords_gets_the_depth():
+    class Keywords(TinyEncoder):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+
+    segcore.encoders["keywords"] = {"encoder": Keywords, "params": {"depth": 3}}
+    assert segcore.create_encoder("keywords").depth == 3
+    assert segcore.create_encoder("keywords", depth=2).depth == 2
+    del segcore.encoders["keywords"]
+
+
+def test_nothing_warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segcore.create_model("unet", "resnet18")
