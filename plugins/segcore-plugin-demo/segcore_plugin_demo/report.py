@@ -90,7 +90,7 @@ def write_files(out: Path, pair: Pair, mask: Tensor, result: Result) -> None:
     """Write the result folder, except the checkpoint; each file is replaced whole, others are left alone."""
     height, width = mask.shape
     model, best, otsu, again = result.scores
-    trained = f"after {result.steps} steps from scratch ({result.seconds:.0f} s on a CPU)"
+    trained = f"after {result.steps} training steps from scratch"
     training, unseen = f"{best.iou:.3f} best and {otsu.iou:.3f} Otsu", f"{again.iou:.3f} Otsu"
     lines = [
         f"Unseen half: IoU {model.iou:.3f}, {model.found} of {model.objects} {result.noun} found, {trained}.",

@@ -3,8 +3,10 @@
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -178,6 +180,22 @@ except SystemExit as stop:
 assert not {"torch", "PIL", "rich", "numpy"} & set(sys.modules), sorted(sys.modules)
 """
     assert "--encoder" in python("-c", code).stdout
+
+
+def test_ctrl_c_ends_the_run_without_a_result_or_a_traceback(tmp_path):
+    words = [sys.executable, "-m", "segcore", "demo", "--steps", "100000", "--threads", "1", "--out", tmp_path / "out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        while not (tmp_path / "out").exists():  # made when everything is loaded and read
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.slow
