@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo, InputError
@@ -90,9 +91,26 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
         if self.training and x.numel() == x.shape[1]:  # the pyramid of a small image ends in one pixel
-            mean, var = self.running_mean, self.running_var
-            return torch.nn.functional.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
+
+
+class HalvingPool(nn.Module):
+    """Maximum over 2x2 pixels.
+
+    Args:
+        round_up: whether an odd last row or column counts; torch's own ``ceil_mode`` cannot be exported for all sizes.
+    """
+
+    def __init__(self, round_up: bool) -> None:
+        super().__init__()
+        self.round_up = round_up
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (N, C, H, W) into (N, C, H/2, W/2)."""
+        if self.round_up:
+            x = F.pad(x, (0, 1, 0, 1), mode="replicate")  # without effect on even sizes
+        return F.max_pool2d(x, 2)
 
 
 class PyramidAttention(nn.Module):
@@ -101,7 +119,7 @@ class PyramidAttention(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, legacy: bool) -> None:
         super().__init__()
         self.align_corners = legacy
-        pool = nn.MaxPool2d(2, ceil_mode=not legacy)
+        pool = HalvingPool(round_up=not legacy)
         self.branch1 = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), ConvBN(in_channels, out_channels, 1, bias=True, norm=legacy)
         )

@@ -60,9 +60,10 @@ class Segformer(Decoder):
         """Project each level, resize to the finest one, add, normalise."""
         size = features[self.finest].shape[-2:]
         fuse, norm, relu = self.fuse_stage
+        assert isinstance(fuse, nn.Conv2d)
         linears = [stage["linear"] for stage in self.mlp_stage]  # type: ignore[index]
         parts = fuse.weight.flatten(1).chunk(len(linears), dim=1)  # (channels, channels) for each level
-        fused = None
+        fused: Tensor | None = None
         for level, linear, part in zip(self.levels, linears, parts, strict=True):
             weight, bias = part @ linear.weight, part @ linear.bias  # (channels, C), (channels)
             if fused is None and fuse.bias is not None:
