@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from segcore import OptionValueError
 from torch import Tensor, nn
 
+from segcore import OptionValueError
 from segcore_plugin_timm.guard import guard
 
 _WRAPPING = ("features_only", "out_indices", "feature_cls")
@@ -19,7 +20,7 @@ def create_model(name: str, **arguments: Any) -> nn.Module:
     guard()
     import timm
 
-    return timm.create_model(name, **arguments)  # type: ignore[no-any-return]
+    return timm.create_model(name, **arguments)
 
 
 def features_network(
@@ -59,15 +60,9 @@ def features_network(
     arguments |= {key: value for key, value in wishes.items() if value is not None}
     if norm:
         guard()
-        from timm.models import FeatureGetterNet
+        from timm.models._features import FeatureGetterNet
 
-        class NormedGetter(FeatureGetterNet):  # type: ignore[misc]
-            """timm's wrapper with its norm switched on, which create_model has no argument for."""
-
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs | {"norm": True})
-
-        arguments["feature_cls"] = NormedGetter
+        arguments["feature_cls"] = partial(FeatureGetterNet, norm=True)  # create_model has no argument for it
     try:
         network = create_model(name, **arguments)
         if type(network).__name__ == "FeatureHookNet":
@@ -91,12 +86,25 @@ def _prune(network: nn.Module) -> nn.Module:
     elif wrapper == "HighResolutionNetFeatures":
         last = max(network._out_idx)  # type: ignore[arg-type]
         if last == 0:
-            raise OptionValueError("depth=1: all branches of a high-resolution network are deeper; give it 2 or more.")
+            return _StemNetwork(network)
         if network.incre_modules is not None:
             network.incre_modules = network.incre_modules[:last]  # type: ignore[index]
         final: Any = network.stage4[-1]  # type: ignore[index]
         final.fuse_layers = final.fuse_layers[:last]
     return network
+
+
+class _StemNetwork(nn.Module):
+    """The first map of a high-resolution network, whose other maps all need all of its branches."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.feature_info, self.pretrained_cfg = network.feature_info, network.pretrained_cfg
+        self.conv1, self.bn1, self.act1 = network.conv1, network.bn1, network.act1
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the one feature (N, C, H/2, W/2)."""
+        return [self.act1(self.bn1(self.conv1(x)))]
 
 
 class _UnhookedNetwork(nn.Module):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from segcore import EncoderMixin, OptionValueError
 from torch import Tensor, nn
 
+from segcore import EncoderMixin, OptionValueError
 from segcore_plugin_timm.build import create_model
 from segcore_plugin_timm.families import DILATING, MULTIPLES, classics
 from segcore_plugin_timm.keys import match_keys
@@ -56,7 +56,7 @@ class ClassicEncoder(nn.Module, EncoderMixin):
         self._levels_of_modules = levels[: depth + 1 - layout.first]
         for path in (path for level in self._levels_of_modules for path in level):
             _attach(self, path, plain.get_submodule(path))
-        self._layout = layout
+        self._family = row.family
         self._out_channels = row.channels if layout.first == 0 else (in_channels, *row.channels[1:])
         self._depth, self._in_channels = depth, in_channels
         self._output_stride = output_stride if output_stride < 32 else None
@@ -65,16 +65,18 @@ class ClassicEncoder(nn.Module, EncoderMixin):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps (N, C, H/s, W/s), finest first."""
-        features = [] if self._layout.first == 0 else [x]
-        for level, paths in enumerate(self._levels_of_modules, start=self._layout.first):
+        layout = LAYOUTS[self._family]
+        features = [] if layout.first == 0 else [x]
+        for level, paths in enumerate(self._levels_of_modules, start=layout.first):
             for path in paths:
                 x = self.get_submodule(path)(x)
-            features.append(self._layout.tap(x, level))
+            features.append(layout.tap(x, level))
         return features
 
     def convert_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return weights with SMP's or timm's names under this network's own keys, without those it does not build."""
-        return match_keys(self.state_dict(), {self._layout.rename(key): value for key, value in state.items()})
+        rename = LAYOUTS[self._family].rename
+        return match_keys(self.state_dict(), {rename(key): value for key, value in state.items()})
 
 
 def _attach(root: nn.Module, path: str, module: nn.Module) -> None:
@@ -92,5 +94,3 @@ def _dilate(module: nn.Module, dilation: int) -> None:
         if isinstance(conv, nn.Conv2d):
             conv.stride, conv.dilation = (1, 1), (dilation, dilation)
             conv.padding = tuple(size // 2 * dilation for size in conv.kernel_size)
-
-

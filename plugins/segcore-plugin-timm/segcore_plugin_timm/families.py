@@ -66,7 +66,7 @@ def classics() -> dict[str, Classic]:
                 channels=tuple(map(int, channels.split())),
                 parameters=int(parameters),
                 license=license_name,
-                tags=dict(tag.split("=") for tag in tags.split()),  # type: ignore[misc]
+                tags=dict(tag.split("=") for tag in tags.split()),
             )
     return rows
 

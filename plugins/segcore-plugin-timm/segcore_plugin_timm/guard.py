@@ -34,16 +34,16 @@ def guard() -> None:
     files = [file for file in sorted(folder.glob("_C*")) if file.suffix in {".so", ".pyd", ".dylib"}]
     for file in files:
         try:
-            torch.ops.load_library(file)
+            torch.ops.load_library(file)  # type: ignore[no-untyped-call]
         except OSError:
             continue
         return
     missing = [name for name in _OPERATORS if not hasattr(torch.ops.torchvision, name)]
     if not files or not missing:
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in missing:
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
     _kept.append(library)
     warnings.warn(
         "torchvision's compiled operators do not load with this build of torch: models work, detection operators "

@@ -61,7 +61,9 @@ def _dpn_levels(plain: nn.Module) -> Levels:
     names = [name for name, _ in plain.get_submodule("features").named_children()]
     stage = {"conv1_1": 1, "conv1_pool": 2}
     numbers = [stage.get(name, int(name[4])) for name in names]
-    return [[f"features.{name}" for name, number in zip(names, numbers, strict=True) if number == n] for n in range(1, 6)]
+    return [
+        [f"features.{name}" for name, number in zip(names, numbers, strict=True) if number == n] for n in range(1, 6)
+    ]
 
 
 def _dpn_tap(x: Tensor | tuple[Tensor, Tensor], level: int) -> Tensor:

@@ -1,0 +1,137 @@
+"""The records of timm's architectures: listed from a table, found by name and tag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from segcore import EncoderSpec, IncompatiblePartsError, Provenance, UnknownNameError, WeightsError
+from segcore_plugin_timm.architectures import Architecture, facts, parse, table
+from segcore_plugin_timm.families import classic_specs
+from segcore_plugin_timm.tags import PinnedTags, tag_record, tags_of
+
+FACTORY = "segcore_plugin_timm.net:TimmEncoder"
+REDIRECTED = ("gernet_", "mobilenetv3_", "regnet", "res2ne", "resnest")
+
+
+def canonical(name: str) -> str:
+    """Return the name under which an architecture is offered.
+
+    That is ``timm/<name>``, but ``tu-<name>`` for those whose bare name is one of the classic encoders: their
+    qualified form ``timm/vgg16`` is the classic encoder already.
+    """
+    return f"tu-{name}" if name in classic_specs() else f"timm/{name}"
+
+
+def spec_of(name: str, row: Architecture) -> EncoderSpec:
+    """Return the record of an architecture."""
+    return EncoderSpec(
+        canonical(name),
+        factory=FACTORY,
+        options={"name": name},
+        out_channels=row.channels,
+        strides=row.strides,
+        output_strides=row.output_strides,
+        size_multiple=row.multiple,
+        weights=PinnedTags(name),
+        parameters=row.parameters,
+    )
+
+
+def universal_specs() -> Iterator[EncoderSpec]:
+    """Yield one record per architecture of the table that can be an encoder."""
+    for name, line in table().items():
+        row = parse(line)
+        if not row.refused:
+            yield spec_of(name, row)
+
+
+def find(name: str) -> EncoderSpec | None:
+    """Return the record of ``timm/<name>``, ``timm/<name>.<tag>``, or of a name that SMP gives timm's networks.
+
+    Args:
+        name: as the user wrote it.
+
+    Raises:
+        IncompatiblePartsError: timm has the architecture, but no encoder can be made of it.
+        WeightsError: timm publishes the tag, but nobody has pinned it.
+    """
+    words = name.removeprefix("timm/")
+    prefix = next((prefix for prefix in ("tu-", "timm-") if words.startswith(prefix)), "")
+    architecture, dot, tag = words.removeprefix(prefix).partition(".")
+    if prefix == "timm-" and not architecture.startswith(REDIRECTED):
+        return None
+    if not prefix and architecture in classic_specs():
+        found = classic_specs()[architecture]
+    else:
+        row = facts(architecture) or _measured(architecture)
+        if row is None:
+            return None
+        if row.refused:
+            raise IncompatiblePartsError(f"{architecture!r} cannot be an encoder: {row.refused}.")
+        found = spec_of(architecture, row)
+    if dot:
+        if tag not in tags_of(architecture):
+            return None
+        weights = PinnedTags(architecture, only=tag)
+        if not weights:
+            raise WeightsError(unpinned(architecture, tag))
+        found = replace(found, name=f"{found.name}.{tag}", weights=weights)
+    if prefix and not found.name.startswith(prefix):
+        # SMP's name of the same network
+        found = replace(found, aliases=tuple({name, words}), deprecated=f"write {found.name!r}")
+    return found
+
+
+def unpinned(architecture: str, tag: str) -> str:
+    """Return what to do about a tag without a pin."""
+    record = tag_record(architecture, tag)
+    return (
+        f"{architecture}.{tag} lies at {record.url}, for which timm states neither a revision nor a checksum, and this "
+        f"package has no pin. Fetch the file and pass its path as the weights of {canonical(architecture)!r}, or vouch "
+        f"for it yourself: encoder=segcore_plugin_timm.tag_spec({architecture + '.' + tag!r}, revision='<commit>')"
+    )
+
+
+def tag_spec(name: str, revision: str | None = None) -> EncoderSpec:
+    """Return a record of timm's architecture with one of its tags, to be passed instead of a name.
+
+    Args:
+        name: ``"resnet18.a1_in1k"``.
+        revision: 40 hex digits of the commit to load from; None for this package's pin, and where it has none for
+            whatever the repository holds when it is asked.
+
+    Raises:
+        UnknownNameError: timm has no such architecture or tag.
+    """
+    architecture, _, tag = name.removeprefix("timm/").partition(".")
+    found = find(canonical(architecture))
+    if found is None or tag not in tags_of(architecture):
+        known = ", ".join(tags_of(architecture)[:5])
+        raise UnknownNameError(
+            f"timm publishes no {name!r}." + (f" Tags of {architecture!r}: {known}." if known else "")
+        )
+    from segcore_plugin_timm import __version__
+
+    weights = {tag: tag_record(architecture, tag, revision)}
+    return replace(
+        found,
+        aliases=(),
+        deprecated=None,
+        weights=weights,
+        provenance=Provenance("timm", "segcore-plugin-timm", __version__),
+    )
+
+
+def _measured(name: str) -> Architecture | None:
+    """Return the facts of an architecture that is not in the table: of a newer timm, or registered by the user."""
+    from segcore_plugin_timm.guard import guard
+
+    guard()
+    import timm
+
+    if not timm.is_model(name):
+        return None
+    from segcore_plugin_timm.measure import measure
+
+    return measure(name)
