@@ -172,7 +172,8 @@ class MixTransformerEncoder(nn.Module, EncoderMixin):
     Args:
         dims: channels of the four stages.
         layers: blocks of the four stages.
-        depth: levels down to stride ``2**depth``, 2 (the first stage only) to 5; further stages are not built.
+        depth: levels down to stride ``2**depth``, 1 to 5; further stages are not built. 2 leaves the first stage, and
+            1 nothing but the image.
         in_channels: channels of the image.
         drop_path_rate: probability of skipping a branch of the last block while training; grows linearly from 0.
 
@@ -187,7 +188,7 @@ class MixTransformerEncoder(nn.Module, EncoderMixin):
     """
 
     _strides = (1, 4, 8, 16, 32)
-    _first_conv = "patch_embed1.proj"
+    _first_conv: str | tuple[str, ...] = "patch_embed1.proj"
 
     def __init__(
         self,
@@ -200,6 +201,8 @@ class MixTransformerEncoder(nn.Module, EncoderMixin):
         super().__init__()
         _check(dims, layers, depth, in_channels, drop_path_rate)
         self._depth, self._in_channels, self._out_channels = depth, in_channels, (in_channels, *dims)
+        if depth == 1:
+            self._first_conv = ()
         steps = max(1, sum(layers) - 1)
         rates = iter([drop_path_rate * index / steps for index in range(sum(layers))])
         channels = in_channels
@@ -220,7 +223,7 @@ class MixTransformerEncoder(nn.Module, EncoderMixin):
         Raises:
             InputError: for an image below 29 x 29 pixels.
         """
-        if x.shape[-2] < SMALLEST or x.shape[-1] < SMALLEST:
+        if self._depth > 1 and (x.shape[-2] < SMALLEST or x.shape[-1] < SMALLEST):
             raise InputError(
                 f"a Mix Transformer needs images of at least {SMALLEST} x {SMALLEST} pixels, "
                 f"got {x.shape[-2]} x {x.shape[-1]}. Enlarge or pad them."
@@ -247,10 +250,8 @@ def _check(dims: Sequence[int], layers: Sequence[int], depth: int, in_channels: 
         raise OptionValueError(f"dims={dims!r}: four numbers of channels are needed, multiples of 1, 2, 5 and 8.")
     if len(layers) != STAGES or min(layers) < 1:
         raise OptionValueError(f"layers={layers!r}: four stages of at least one block each are needed.")
-    if depth not in range(2, 6):
-        raise OptionValueError(
-            f"depth={depth!r}: a Mix Transformer begins at stride 4, so its depth is 2 to 5 (stride 4 to 32)."
-        )
+    if depth not in range(1, 6):
+        raise OptionValueError(f"depth={depth!r}: a Mix Transformer has depths 1 to 5 (its maps: stride 4 to 32).")
     if in_channels < 1:
         raise OptionValueError(f"in_channels={in_channels!r}: an image has at least one channel.")
     if not 0 <= drop_path_rate < 1:

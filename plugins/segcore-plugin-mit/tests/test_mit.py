@@ -55,6 +55,15 @@ def test_every_parameter_gets_a_gradient(depth):
     assert all(parameter.grad is not None for parameter in encoder.parameters())
 
 
+def test_depth_1_leaves_the_image():
+    encoder = build(depth=1, in_channels=4)
+    encoder.load_state_dict(encoder.convert_state_dict(build().state_dict()), strict=True)
+    x = torch.randn(1, 4, 16, 16)
+    (feature,) = encoder(x)
+    assert feature is x
+    assert encoder.feature_info.channels == (4,)
+
+
 @pytest.mark.parametrize("depth", [2, 3, 5])
 def test_loads_the_state_dict_of_a_whole_network(depth):
     state = build().state_dict() | {"head.weight": torch.zeros(10, 256), "head.bias": torch.zeros(10)}
@@ -94,7 +103,7 @@ def test_drop_path_skips_whole_samples_only_while_training():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"depth": 1}, "depth=1"),
+        ({"depth": 0}, "depth=0"),
         ({"depth": 6}, "depth=6"),
         ({"in_channels": 0}, "in_channels=0"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0"),
