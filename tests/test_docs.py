@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 import segcore
 from segcore import hookspecs
 from segcore.cli import cli
+from segcore.discovery import Catalogue
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -75,8 +77,10 @@ def at_home(tmp_path, monkeypatch):
     """An empty folder to run in, from which modules can be imported; registrations and modules are taken back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    installed = Catalogue()
     for registry in (segcore.encoders, segcore.decoders):
         monkeypatch.setattr(registry, "_local", {})
+        monkeypatch.setattr(registry, "_source", installed)
     before, names = set(sys.modules), set(vars(segcore))
     yield tmp_path
     for name in set(sys.modules) - before:
@@ -96,7 +100,9 @@ def test_every_block_of_a_page_runs_in_order_and_prints_what_is_shown(page, at_h
         if block.mark == "not run":
             printed = None
         elif block.mark == "file":
-            (at_home / block.note).write_text(block.text, encoding="utf-8")
+            path = at_home / block.note
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
             printed = None
         elif block.language == "python":
             code = compile("\n" * block.line + block.text, str(page), "exec")
@@ -106,15 +112,30 @@ def test_every_block_of_a_page_runs_in_order_and_prints_what_is_shown(page, at_h
         elif block.language == "text" and block.follows and printed is not None:
             assert CHECKER.check_output(block.text, printed, FLAGS), f"{where} shows\n{block.text}but it is\n{printed}"
         elif block.language in {"bash", "sh", "console"}:
-            run_listings(block, where)
+            run_commands(block, where, at_home)
 
 
-def run_listings(block, where):
+def run_commands(block, where, at_home):
     for line in block.text.splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
+        if words == ["pip", "install", "-e", "."]:
+            write_metadata(at_home)
         if words[:1] == ["segcore"] and words[1:2] and words[1] in LISTINGS:
             result = CliRunner().invoke(cli, words[1:])
             assert result.exit_code == 0, f"{where}: {line!r} ended with {result.exit_code}\n{result.output}"
+
+
+def write_metadata(folder):
+    """Write what installing the package in a folder leaves there for discovery."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    target = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    target.mkdir()
+    required = [f"Requires-Dist: {line}" for line in project["dependencies"]]
+    head = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}", *required]
+    (target / "METADATA").write_text("\n".join(head) + "\n", encoding="utf-8")
+    groups = project["entry-points"].items()
+    lines = [f"[{group}]\n" + "\n".join(f"{key} = {value}" for key, value in rows.items()) for group, rows in groups]
+    (target / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_blocks_are_found_with_their_marks(tmp_path):
