@@ -43,7 +43,46 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME)]
+__all__ = [
+    "AmbiguousNameError",
+    "CheckpointError",
+    "ClassificationHead",
+    "Decoder",
+    "DecoderSpec",
+    "EncoderMixin",
+    "EncoderSpec",
+    "FeatureInfo",
+    "IncompatiblePartsError",
+    "InputError",
+    "LossSpec",
+    "NameTakenError",
+    "OptionValueError",
+    "Plugin",
+    "PluginError",
+    "PluginIncompatibleError",
+    "PluginWarning",
+    "Provenance",
+    "SegcoreError",
+    "SegmentationHead",
+    "SegmentationModel",
+    "UnknownNameError",
+    "UnknownOptionError",
+    "Weights",
+    "WeightsError",
+    "__version__",
+    "create_decoder",
+    "create_encoder",
+    "create_model",
+    "decoders",
+    "encoders",
+    "from_pretrained",
+    "hookimpl",
+    "list_decoders",
+    "list_encoders",
+    "list_plugins",
+    "refresh",
+    "save_pretrained",
+]
 
 if TYPE_CHECKING:
     from segcore.checkpoints import from_pretrained, save_pretrained

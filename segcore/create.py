@@ -29,7 +29,7 @@ from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
 from segcore.weights import WeightsLike, check_weights, load_encoder_weights
 
 CONFIG_FORMAT = 1
-_SHARED = ("depth", "in_channels", "output_stride")  # options that a spec may preset and a user may still give
+_FORESEEN = {"depth", "output_stride"}  # options whose effect on the promised features is known
 _AUX_KEYS = ("classes", "pooling", "dropout", "activation")
 
 
@@ -239,33 +239,28 @@ def _resolve_options(
     *,
     first: str | None = None,
 ) -> dict[str, Any]:
-    """Return every option of a factory with its value: the user's, the spec's preset, or the default.
+    """Return every option of a factory with its value: the user's, the record's, or the factory's default.
 
-    Options that make up the spec's name are left out; they are passed on by `_call`.
+    Options that make up the name are left out; they are passed on by `_call`.
     """
     signature = inspect.signature(factory)
     parameters = list(signature.parameters.values())
     if first is not None:
         parameters = parameters[1:]
-    if any(
-        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
-    ):  # a local recipe: it takes what it takes
-        named = {key: value for key, value in spec.options.items() if key in _SHARED and key != "in_channels"}
-        return named | dict(options)
+    given = dict(spec.defaults) | dict(options)
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return given  # a local recipe: it takes what it takes
     known = {parameter.name: parameter.default for parameter in parameters}
-    fixed = set(spec.options) - set(_SHARED)
-    takes = [name for name in known if name not in fixed and name != "in_channels"]
-    for name in options:
-        if name in fixed:
+    takes = [name for name in known if name not in spec.options and name != "in_channels"]
+    for name in given:
+        if name in spec.options:
             raise UnknownOptionError(f"{name!r} is what makes {spec.name!r} and cannot be changed.")
         if name not in takes:
             raise UnknownOptionError(
                 f"{spec.name!r} takes no option {name!r}; it takes {shorten(takes, 12) or 'none'}."
                 + near_match(name, takes)
             )
-    presets = {name: spec.options[name] for name in takes if name in spec.options}
-    defaults = {name: known[name] for name in takes if known[name] is not inspect.Parameter.empty}
-    return defaults | presets | dict(options)
+    return {name: known[name] for name in takes if known[name] is not inspect.Parameter.empty} | given
 
 
 def _part(spec: EncoderSpec | DecoderSpec, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,7 +295,7 @@ def _build_encoder(
     resolved |= _grant(spec, factory, wishes, options)
     _check_shared(spec, resolved)
     built = _call(spec, factory, resolved, wanted)
-    _verify(spec, built, resolved.get("output_stride"), promised=not set(options) - set(_SHARED))
+    _verify(spec, built, resolved.get("output_stride"), promised=options.keys() <= _FORESEEN)
     if built.in_channels != wanted:
         built.set_in_channels(wanted, input_init)
     origin = load_encoder_weights(built, weights, spec, input_init)
@@ -393,6 +388,5 @@ def _verify(spec: EncoderSpec, built: Any, output_stride: int | None, *, promise
 def _build_decoder(
     spec: DecoderSpec, factory: Callable[..., Any], info: FeatureInfo, options: Mapping[str, Any]
 ) -> Decoder:
-    fixed = {name: value for name, value in spec.options.items() if name not in options}
-    decoder: Decoder = factory(info, **fixed, **options)
+    decoder: Decoder = factory(info, **spec.options, **options)
     return decoder

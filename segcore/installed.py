@@ -123,7 +123,7 @@ def scan(path: list[str] | None = None) -> list[Plugin]:
 def _copies(path: Iterable[object]) -> Iterator[_Copy]:
     folders: dict[str, str] = {}
     for entry in path:
-        if isinstance(entry, str):  # what import does
+        if isinstance(entry, str) and "\0" not in entry:  # import passes over the others, too
             folders.setdefault(os.path.realpath(entry), entry)  # lib64 is often lib
     for distribution in importlib.metadata.distributions(path=list(folders.values())):
         text = None
@@ -225,6 +225,7 @@ def _settle_namespaces(plugins: list[Plugin]) -> None:
     for plugin in plugins:
         if plugin.usable:
             claims.setdefault(plugin.claim, set()).add(plugin.distribution)
+    taken: set[str] = set()
     giving_way: list[Plugin] = []
     for plugin in plugins:
         keeper = None
@@ -242,7 +243,8 @@ def _settle_namespaces(plugins: list[Plugin]) -> None:
             plugin.notes.append(f"{note}; write {plugin.distribution!r}")
         if note or not plugin.usable:
             giving_way.append(plugin)
-    taken = {plugin.namespace for plugin in plugins} - {plugin.namespace for plugin in giving_way}
+        else:
+            taken.add(plugin.namespace)
     for plugin in sorted(giving_way, key=lambda plugin: not plugin.usable):
         plugin.namespace = next(name for name in _names_instead(plugin) if name not in taken)
         taken.add(plugin.namespace)

@@ -74,8 +74,8 @@ def _from_mapping(kind: str, name: str, value: Mapping[Any, Any]) -> Spec:
         if not isinstance(settings, Mapping):
             raise TypeError(f"encoders[{name!r}]: 'pretrained_settings' must be a mapping by tag, got {settings!r}.")
         weights = {tag: _weights(name, tag, entry) for tag, entry in settings.items()}
-        return EncoderSpec(name, factory=value[kind], options=dict(options), weights=weights)
-    return KINDS[kind](name, factory=value[kind], options=dict(options), title=value.get("title"))  # type: ignore[call-arg]
+        return EncoderSpec(name, factory=value[kind], defaults=dict(options), weights=weights)
+    return KINDS[kind](name, factory=value[kind], defaults=dict(options), title=value.get("title"))  # type: ignore[call-arg]
 
 
 def _weights(name: str, tag: object, entry: object) -> Weights:

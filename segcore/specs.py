@@ -96,7 +96,8 @@ class EncoderSpec:
             plugin's id and a slash (``timm/vit_base_patch16_224``) is offered in that form only.
         factory: ``"package.module:attribute"``, or a callable for local registration. It is called with ``depth``,
             ``in_channels``, ``options`` and what the user gives, by keyword, and returns a module with `EncoderMixin`.
-        options: arguments of the factory that make up this name; JSON-able.
+        options: arguments of the factory that make up this name and cannot be changed; JSON-able.
+        defaults: arguments preset for this name, which a user may change; JSON-able.
         out_channels: channels of each feature map at the greatest depth, finest first; checked on every build.
             None only for local registration, where the built module is believed.
         strides: of each feature map; None for 1, 2, 4, ...
@@ -115,6 +116,7 @@ class EncoderSpec:
     name: str
     factory: Factory
     options: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     out_channels: tuple[int, ...] | None = None
     strides: tuple[int, ...] | None = None
     aliases: tuple[str, ...] = ()
@@ -170,6 +172,7 @@ class _TitledSpec:
     factory: Factory
     title: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     url: str | None = None
     deprecated: str | None = None
@@ -191,7 +194,8 @@ class DecoderSpec(_TitledSpec):
         factory: ``"package.module:attribute"``, or a callable for local registration. It is called with the encoder's
             `FeatureInfo` first, then ``options`` and what the user gives, by keyword, and returns a `Decoder`.
         title: class-style name, ``Unet``: ``segcore.Unet("resnet34")`` finds the decoder by it.
-        options: arguments of the factory that make up this name; JSON-able.
+        options: arguments of the factory that make up this name and cannot be changed; JSON-able.
+        defaults: arguments preset for this name, which a user may change; JSON-able.
         aliases: other names.
         url: paper or reference implementation.
         deprecated: what to use instead; shown when the name is built.
@@ -241,14 +245,14 @@ def _fields(spec: Spec) -> dict[str, Any]:
     names = spec.__dataclass_fields__
     plain = {name: getattr(spec, name) for name in names}
     plain["provenance"] = None if spec.provenance is None else asdict(spec.provenance)
-    plain["options"] = dict(spec.options)
+    plain |= {"options": dict(spec.options), "defaults": dict(spec.defaults)}
     if isinstance(spec, EncoderSpec):
         plain["weights"] = {tag: asdict(weights) for tag, weights in spec.weights.items()}
     return plain
 
 
 def _common_problem(spec: EncoderSpec | _TitledSpec) -> str | None:
-    name, factory, options = spec.name, spec.factory, spec.options
+    name, factory = spec.name, spec.factory
     if not isinstance(spec.aliases, tuple):
         return f"aliases of {name!r} must be a tuple of names, got {spec.aliases!r}"
     for word in (name, *spec.aliases):
@@ -259,13 +263,14 @@ def _common_problem(spec: EncoderSpec | _TitledSpec) -> str | None:
             return f"factory of {name!r} must be 'package.module:attribute', got {factory!r}"
     elif not callable(factory):
         return f"factory of {name!r} must be 'package.module:attribute' or a callable, got {factory!r}"
-    if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
-        return f"options of {name!r} must be a mapping from names to values, got {options!r}"
-    if options:
-        try:
-            json.dumps(dict(options), allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            return f"options of {name!r} must be JSON-able: {error}"
+    for what, arguments in (("options", spec.options), ("defaults", spec.defaults)):
+        if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
+            return f"{what} of {name!r} must be a mapping from names to values, got {arguments!r}"
+        if arguments:
+            try:
+                json.dumps(dict(arguments), allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                return f"{what} of {name!r} must be JSON-able: {error}"
     for key in ("url", "deprecated"):
         if not isinstance(getattr(spec, key), str | None):
             return f"{key} of {name!r} must be a text, got {getattr(spec, key)!r}"

@@ -14,6 +14,7 @@ def test_every_public_name_is_there():
 
 
 def test_public_names_are_those_of_their_homes():
+    assert set(segcore.__all__) == {"__version__", *segcore._HOME}
     for module, names in segcore._HOMES.items():
         for name in names:
             assert getattr(importlib.import_module(f"segcore.{module}"), name) is getattr(segcore, name)
