@@ -1,4 +1,4 @@
-"""Pages that are made from the code: commands, checks of the conformance kit, the changelog; and a picture."""
+"""Pages that are made from the code: commands, checks of the conformance kit, changelog."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 from docutils import nodes
-from docutils.parsers.rst.directives.images import Figure
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -118,18 +117,9 @@ def _with_default(field: dataclasses.Field[object]) -> str:
     return field.name
 
 
-class _Picture(Figure):
-    """A figure that is left out as long as its file is not there."""
-
-    def run(self) -> list[nodes.Node]:
-        folder = Path(self.state.document.settings.env.srcdir)
-        return super().run() if (folder / self.arguments[0].lstrip("/")).is_file() else []
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", _record_signature)
     app.add_directive("segcore-commands", _Commands)
     app.add_directive("segcore-checks", _Checks)
-    app.add_directive("segcore-picture", _Picture)
     app.add_directive("segcore-changes", _Changes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
