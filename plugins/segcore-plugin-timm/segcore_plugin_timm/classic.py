@@ -60,7 +60,11 @@ class ClassicEncoder(nn.Module, EncoderMixin):
         self._out_channels = row.channels if layout.first == 0 else (in_channels, *row.channels[1:])
         self._depth, self._in_channels = depth, in_channels
         self._output_stride = output_stride if output_stride < 32 else None
-        self._first_conv = layout.first_conv
+        self._first_conv = tuple(
+            f"{layout.first_conv}.{name}".rstrip(".")
+            for name, module in self.get_submodule(layout.first_conv).named_modules()
+            if isinstance(module, nn.Conv2d) and module.in_channels == in_channels
+        )
         self._size_multiple = min(MULTIPLES.get(row.family, 1), 2**depth)
 
     def forward(self, x: Tensor) -> list[Tensor]:

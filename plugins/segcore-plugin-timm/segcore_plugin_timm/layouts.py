@@ -18,7 +18,7 @@ class Layout:
 
     Attributes:
         levels: given the plain network, the dotted paths of the modules to run, in order, up to each tap.
-        first_conv: path of the convolution that sees the image.
+        first_conv: path of the convolution that sees the image, or of the block of parallel ones.
         first: level of the first tap: 1 for stride 2; 0 where the network has a map at the image's resolution.
         prepare: changes the plain network in place.
         tap: turns what runs on into the feature map of a level.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -268,8 +269,9 @@ def _first_convs(network: nn.Module, in_channels: int) -> tuple[str, ...]:
     wanted = {name.replace(".", "_") for name in ([stated] if isinstance(stated, str) else stated)}
     names = []
     for name, module in network.named_modules():
-        short = name.removeprefix("model.").removeprefix("body.")
-        if {name.replace(".", "_"), short.replace(".", "_")} & wanted and isinstance(module, nn.Conv2d):
+        full = re.sub(r"conv_kxk\.\d+", "conv_kxk.0", name)  # of parallel branches timm states the first
+        short = full.removeprefix("model.").removeprefix("body.")
+        if {full.replace(".", "_"), short.replace(".", "_")} & wanted and isinstance(module, nn.Conv2d):
             names.append(name)
     if not names or any(network.get_submodule(name).in_channels != in_channels for name in names):
         return ()
