@@ -37,7 +37,7 @@ def spec_from(kind: str, name: str | None, value: object) -> Any:
     if isinstance(value, record):
         spec = value if name is None or name == value.name else replace(value, name=name)
     elif kind_of(value):
-        raise TypeError(f"{kind}s[{name!r}] takes a {record.__name__}, got a {type(value).__name__}.")
+        raise TypeError(f"{kind}s[{name!r}] takes an instance of {record.__name__}, got a {type(value).__name__}.")
     elif name is None:
         raise TypeError(f"registering {value!r} needs a name.")
     elif isinstance(value, Mapping):
@@ -47,7 +47,7 @@ def spec_from(kind: str, name: str | None, value: object) -> Any:
     else:
         comma = " It is a tuple: remove the comma behind the closing brace." if isinstance(value, tuple) else ""
         raise TypeError(
-            f"{kind}s[{name!r}] takes a class, a {record.__name__} or a mapping with the key {kind!r}, "
+            f"{kind}s[{name!r}] takes a class, an instance of {record.__name__} or a mapping with the key {kind!r}, "
             f"got {_shown(value)}.{comma}"
         )
     wrong = spec.problem(local=True)
@@ -88,6 +88,7 @@ def _weights(name: str, tag: object, entry: object) -> Weights:
                 f"{where}: unknown key {key!r}; known are {', '.join(map(repr, _WEIGHT_KEYS))}."
                 + near_match(str(key), _WEIGHT_KEYS)
             )
+    entry = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     url = entry.get("url")
     if url is None and entry.get("repo_id"):
         url = f"hf://{entry['repo_id']}/model.safetensors"
@@ -107,9 +108,9 @@ def _weights(name: str, tag: object, entry: object) -> Weights:
 
 
 def _given(values: Mapping[Any, Any], key: str, default: Any) -> Any:
-    """Return a value, lists as tuples; the default where it is missing or None."""
+    """Return a value; the default where it is missing or None."""
     value = values.get(key)
-    return default if value is None else tuple(value) if isinstance(value, list) else value
+    return default if value is None else value
 
 
 def _is_class(value: object) -> bool:

@@ -18,6 +18,7 @@ TITLE = re.compile(r"[A-Z][A-Za-z0-9]*")
 FACTORY = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 REVISION = re.compile(r"[0-9a-f]{40}")
+INPUT_SPACE = re.compile(r"RGB|BGR")
 
 Factory = str | Callable[..., Any]
 
@@ -82,7 +83,7 @@ class Weights:
             return f"mean and std must be tuples with one number per channel, got {self.mean!r} and {self.std!r}"
         if not _numbers(self.input_range) or len(self.input_range) != 2 or self.input_range[0] >= self.input_range[1]:
             return f"input_range must be a tuple of the smallest and the largest value, got {self.input_range!r}"
-        if self.input_space not in {"RGB", "BGR"}:
+        if not _matches(INPUT_SPACE, self.input_space):
             return f"input_space must be 'RGB' or 'BGR', got {self.input_space!r}"
         return None
 
