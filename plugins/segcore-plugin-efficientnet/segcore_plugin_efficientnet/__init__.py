@@ -37,20 +37,24 @@ _LITE = {
 def segcore_specs() -> Iterator[EncoderSpec]:
     """Yield one record per network."""
     for name, (width, deep, size, channels, parameters) in (_PORT | _TIMM | _LITE).items():
-        options: dict[str, object] = {"width_multiplier": width, "depth_multiplier": deep, "nominal_size": size}
-        aliases: tuple[str, ...] = ()
-        if name in _PORT:
-            options |= {"padding": "static", "norm_eps": 1e-3, "norm_momentum": 0.01}
-            options["stride16_block"] = 0 if name == "efficientnet-b0" else -1
-        if name in _LITE:
-            options["lite"] = True
-            aliases = (name.removeprefix("timm-tf_"),)
+        port, lite = name in _PORT, name in _LITE
         yield EncoderSpec(
             name,
             factory="segcore_plugin_efficientnet.encoder:EfficientNetEncoder",
-            options=options,
+            options={
+                "width_multiplier": width,
+                "depth_multiplier": deep,
+                "lite": lite,
+                "stride16_block": 0 if name == "efficientnet-b0" else -1,
+            },
+            defaults={
+                "padding": "static" if port else "symmetric",
+                "nominal_size": size,
+                "norm_eps": 1e-3 if port else 1e-5,
+                "norm_momentum": 0.01 if port else 0.1,
+            },
             out_channels=(3, *channels),
-            aliases=aliases,
+            aliases=(name.removeprefix("timm-tf_"),) if lite else (),
             output_strides=(8, 16, 32),
             weights=weights_of(name),
             url="https://arxiv.org/abs/1905.11946",

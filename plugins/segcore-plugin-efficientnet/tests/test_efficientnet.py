@@ -9,13 +9,13 @@ from segcore_plugin_efficientnet import segcore_specs
 from segcore_plugin_efficientnet.blocks import DownConv2d
 from segcore_plugin_efficientnet.encoder import EfficientNetEncoder
 
-from segcore import OptionValueError
+from segcore import OptionValueError, create_encoder
 
 SPECS = {spec.name: spec for spec in segcore_specs()}
 
 
 def build(name="timm-efficientnet-b0", **options):
-    return EfficientNetEncoder(**SPECS[name].options | options)
+    return EfficientNetEncoder(**SPECS[name].options | SPECS[name].defaults | options)
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -136,6 +136,13 @@ def test_input_channels_can_change_later():
     encoder = build("efficientnet-b0", depth=2)
     encoder.set_in_channels(5)
     assert encoder(torch.randn(2, 5, 32, 32))[0].shape[1] == encoder.out_channels[0] == 5
+
+
+def test_padding_and_norms_can_be_chosen_by_name():
+    encoder = create_encoder("timm-efficientnet-b0", depth=2, padding="same", norm_eps=1e-3)
+    assert encoder.conv_stem.by_input
+    assert encoder.bn1.eps == 1e-3
+    assert create_encoder("efficientnet-b0", depth=2).bn1.momentum == 0.01
 
 
 @pytest.mark.parametrize("padding", ["static", "same"])

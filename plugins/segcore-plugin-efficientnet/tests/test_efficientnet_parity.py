@@ -53,7 +53,7 @@ def reference(name, **options):
 
 
 def build(name, **options):
-    return EfficientNetEncoder(**SPECS[name].options | options).double()
+    return EfficientNetEncoder(**SPECS[name].options | SPECS[name].defaults | options).double()
 
 
 @torch.no_grad()
