@@ -52,7 +52,7 @@ class Site:
         self.encoders, self.decoders = (Registry(kind, self.catalogue) for kind in ("encoder", "decoder"))
         self.clock = 0
         for name in ("aaa", "zzz"):
-            self.install(name, listing(f"{name}-net"))
+            self.install(name, listing(f"{name}-net"), requires=["segcore>=0.1", "torch"])
 
     def install(
         self,
