@@ -88,22 +88,22 @@ def _weights(name: str, tag: object, entry: object) -> Weights:
                 f"{where}: unknown key {key!r}; known are {', '.join(map(repr, _WEIGHT_KEYS))}."
                 + near_match(str(key), _WEIGHT_KEYS)
             )
-    entry = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    url = entry.get("url")
-    if url is None and entry.get("repo_id"):
-        url = f"hf://{entry['repo_id']}/model.safetensors"
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    url = given.get("url")
+    if url is None and given.get("repo_id"):
+        url = f"hf://{given['repo_id']}/model.safetensors"
     if not isinstance(url, str):
         raise TypeError(f"{where} needs 'url', or 'repo_id' and 'revision'.")
     return Weights(
         url=url,
-        license=_given(entry, "license", "unknown"),
+        license=_given(given, "license", "unknown"),
         source=url,
-        mean=_given(entry, "mean", (0.485, 0.456, 0.406)),
-        std=_given(entry, "std", (0.229, 0.224, 0.225)),
-        sha256=entry.get("sha256"),
-        revision=entry.get("revision"),
-        input_range=_given(entry, "input_range", (0.0, 1.0)),
-        input_space=_given(entry, "input_space", "RGB"),
+        mean=_given(given, "mean", (0.485, 0.456, 0.406)),
+        std=_given(given, "std", (0.229, 0.224, 0.225)),
+        sha256=given.get("sha256"),
+        revision=given.get("revision"),
+        input_range=_given(given, "input_range", (0.0, 1.0)),
+        input_space=_given(given, "input_space", "RGB"),
     )
 
 
