@@ -32,7 +32,8 @@ def segcore_specs() -> Iterable[Spec] | None:
 def segcore_find(kind: str, name: str) -> Spec | None:
     """Return a record for a name that `segcore_specs` did not list, for open namespaces such as ``timm/<any>``.
 
-    Called only when the plugin is addressed, ``namespace/name``, with the name as the user wrote it.
+    Called only when the plugin is addressed: with the bare name where the plugin owns that, else with
+    ``namespace/name``, the namespace being the one that the plugin's entry point asks for.
     """
 
 
