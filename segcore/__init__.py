@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "checkpoints": ("from_pretrained", "save_pretrained"),
+    "checkpoints": ("from_pretrained", "push_to_hub", "save_pretrained"),
     "create": ("create_decoder", "create_encoder", "create_model"),
     "decoder": ("Decoder",),
     "discovery": ("list_plugins", "refresh"),
@@ -39,6 +39,7 @@ _HOMES = {
     "installed": ("Plugin",),
     "model": ("SegmentationModel",),
     "registry": ("decoders", "encoders", "list_decoders", "list_encoders"),
+    "transforms": ("Preprocessing", "preprocessing"),
     "specs": ("DecoderSpec", "EncoderSpec", "LossSpec", "Provenance", "Weights"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -61,6 +62,7 @@ __all__ = [
     "PluginError",
     "PluginIncompatibleError",
     "PluginWarning",
+    "Preprocessing",
     "Provenance",
     "SegcoreError",
     "SegmentationHead",
@@ -80,12 +82,14 @@ __all__ = [
     "list_decoders",
     "list_encoders",
     "list_plugins",
+    "preprocessing",
+    "push_to_hub",
     "refresh",
     "save_pretrained",
 ]
 
 if TYPE_CHECKING:
-    from segcore.checkpoints import from_pretrained, save_pretrained
+    from segcore.checkpoints import from_pretrained, push_to_hub, save_pretrained
     from segcore.create import create_decoder, create_encoder, create_model
     from segcore.decoder import Decoder
     from segcore.discovery import list_plugins, refresh
@@ -112,6 +116,7 @@ if TYPE_CHECKING:
     from segcore.model import SegmentationModel
     from segcore.registry import decoders, encoders, list_decoders, list_encoders
     from segcore.specs import DecoderSpec, EncoderSpec, LossSpec, Provenance, Weights
+    from segcore.transforms import Preprocessing, preprocessing
 
     def __getattr__(name: str) -> Callable[..., SegmentationModel]: ...
 

@@ -6,56 +6,70 @@ replaced together. ``config.json`` is the copy for people.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
-from segcore import __version__
-from segcore.create import CONFIG_FORMAT, assemble
+from segcore.card import MARK, model_card
+from segcore.config import CONFIG_NAME, MAX_CONFIG, WEIGHTS_NAME, check_config, parse_config, portable_config
+from segcore.create import assemble
 from segcore.discovery import notify
-from segcore.errors import CheckpointError, SegcoreError, UnknownNameError, WeightsError
+from segcore.errors import CheckpointError, SegcoreError, UnknownNameError
+from segcore.foreign import is_smp_config, translate_config, translate_state
+from segcore.heads import Activation
 from segcore.model import SegmentationModel
+from segcore.options import factory_of, tuples
+from segcore.registry import encoders
+from segcore.skeleton import Weightless, difference, fill
 from segcore.tensorfile import TensorFile, TensorFileError, replacing, write_tensors
-from segcore.weights import misfit
+from segcore.transforms import Preprocessing
 
-WEIGHTS_NAME = "model.safetensors"
-CONFIG_NAME = "config.json"
-MAX_CONFIG = 2**20
-
-_PART_KEYS = {"name", "distribution", "version", "options"}
-_SCHEMA: dict[str, tuple[type, ...]] = {
-    "format": (int,),
-    "segcore": (str,),
-    "encoder": (dict,),
-    "decoder": (dict,),
-    "in_channels": (int,),
-    "classes": (int,),
-    "activation": (str, type(None)),
-    "aux_params": (dict, type(None)),
-}
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_SAVED = "as saved"
+_NO_CODE = (
+    SegcoreError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    OverflowError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+)
 
 
-def save_pretrained(model: SegmentationModel, folder: str | os.PathLike[str]) -> Path:
+def save_pretrained(
+    model: SegmentationModel,
+    folder: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Path:
     """Write a model as a checkpoint and return the folder; an interrupted save leaves the old checkpoint whole.
+
+    Besides ``config.json`` and ``model.safetensors`` a model card ``README.md`` is written, unless there is one that
+    somebody else wrote.
 
     Args:
         model: built by `create_model`.
         folder: made if it does not exist; other files in it are left alone.
+        class_names: names of the mask's channels; None keeps those that the model was loaded with.
+        preprocessing: what images must look like; None keeps what the encoder's weights or the checkpoint said.
 
     Raises:
         CheckpointError: the model cannot be rebuilt from names: it was assembled by hand, has a part without a name,
             a callable as activation, or was changed after it was built.
     """
-    config = _portable_config(model)
-    state = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    problem = _misfit(_skeleton(config), {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in state.items()})
+    config = portable_config(model, class_names, preprocessing)
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    problem = difference(_skeleton(lambda: _build(config)), state)
     if problem:
         raise CheckpointError(
             f"the model no longer has the structure that its config describes ({problem}), so it could not be loaded "
@@ -64,223 +78,262 @@ def save_pretrained(model: SegmentationModel, folder: str | os.PathLike[str]) ->
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     text = json.dumps(config, indent=2, allow_nan=False)
-    write_tensors(target / WEIGHTS_NAME, _untied(state), {"format": "pt", "segcore_config": text})
-    with replacing(target / CONFIG_NAME) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_tensors(target / WEIGHTS_NAME, state, {"format": "pt", "segcore_config": text})
+    _write_text(target / CONFIG_NAME, text + "\n")
+    card = target / "README.md"
+    if not card.exists() or MARK in card.read_text(encoding="utf-8", errors="replace"):
+        _write_text(card, model_card(config))
     return target
 
 
-def from_pretrained(folder: str | os.PathLike[str]) -> SegmentationModel:
-    """Load a checkpoint and return the model in evaluation mode.
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
-    The network is built without memory or random numbers and takes over the mapped tensors of the file. Nothing is
-    fetched, and nothing that the config names is imported except through installed plugins.
+
+def from_pretrained(
+    source: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    subfolder: str | None = None,
+    classes: int | None = None,
+    in_channels: int | None = None,
+    activation: Activation = _SAVED,
+) -> SegmentationModel:
+    """Load a checkpoint of segcore's, or of segmentation_models_pytorch's, and return the model in evaluation mode.
+
+    The network is built without memory or random numbers and takes over the mapped tensors of the file. Encoder
+    weights are never fetched, and nothing that the config names is imported except through installed plugins.
 
     Args:
-        folder: a folder written by `save_pretrained`.
+        source: a folder, or a repository on the Hugging Face Hub: ``hf://owner/name``, or ``owner/name`` where no
+            folder ``owner`` exists.
+        revision: branch, tag or commit of the repository; all files are taken from the commit that it names.
+        token: for private repositories; None for the one that is logged in.
+        cache_dir: folder for downloads; None for huggingface_hub's own.
+        local_files_only: use only what was downloaded before.
+        subfolder: folder inside `source` that holds the checkpoint.
+        classes: other number of mask channels than saved: the layers that do not fit are initialised afresh and
+            listed in a warning.
+        in_channels: other number of image channels: the first convolution is fitted.
+        activation: other activation than saved.
 
     Raises:
         CheckpointError: the folder is no checkpoint, is damaged, comes from a newer segcore, or its config and
             tensors contradict each other.
         UnknownNameError: a part's plugin is not installed; the message says what to install.
     """
-    path = Path(folder)
-    if not path.is_dir():
-        raise CheckpointError(f"{str(path)!r} is no folder. A checkpoint is a folder with {WEIGHTS_NAME}.")
-    weights = path / WEIGHTS_NAME
-    try:
-        file = TensorFile(weights)
-    except FileNotFoundError:
-        raise CheckpointError(f"{str(path)!r} holds no {WEIGHTS_NAME}, so it is no checkpoint.") from None
-    except (TensorFileError, OSError) as error:
-        raise CheckpointError(f"{str(weights)!r} is damaged or no safetensors file: {error}.") from error
-    config = _read_config(path, file.metadata)
-    model = _skeleton(config)
-    problem = _misfit(model, {name: (entry.dtype, entry.shape) for name, entry in file.entries.items()})
+    path = _folder(source, subfolder, revision, token, cache_dir, local_files_only=local_files_only)
+    file = _open(path / WEIGHTS_NAME)
+    build, translate = _plan(path, file.metadata)
+    model = _skeleton(build)
+    state = translate(model, file.tensors())
+    problem = difference(model, state)
     if problem:
-        raise CheckpointError(f"{str(weights)!r} does not hold what its config describes: {problem}.")
-    model = _fill(model, file.tensors(), lambda: _build(config)).eval()
+        raise CheckpointError(f"{str(file.path)!r} does not hold what its config describes: {problem}.")
+    model = fill(model, state, build)
+    changes = {"classes": classes, "in_channels": in_channels}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if changes or activation != _SAVED:
+        model = _changed(model, changes if activation == _SAVED else changes | {"activation": activation})
+    model.eval()
     notify("segcore_model_created", model=model, config=model.config)
     return model
 
 
-def _portable_config(model: SegmentationModel) -> dict[str, Any]:
-    if model.config is None:
-        raise CheckpointError(
-            "the model was assembled by hand and has no config. Build it with segcore.create_model, "
-            "or save model.state_dict() yourself."
-        )
-    for kind in ("encoder", "decoder"):
-        if model.config[kind]["name"] is None:
-            raise CheckpointError(
-                f"the {kind} was passed as an object and has no name to be found by. "
-                f"Register it, segcore.{kind}s['name'] = ..., and build the model with that name."
-            )
-    aux = model.config["aux_params"] or {}
-    for where, activation in (("activation", model.config["activation"]), ("aux_params", aux.get("activation"))):
-        if activation is not None and not isinstance(activation, str):
-            raise CheckpointError(
-                f"{where}: {activation!r} cannot be saved. Use a name such as 'sigmoid', or None and apply it outside."
-            )
-    config = {"segcore": __version__} | model.config
+def push_to_hub(
+    model: SegmentationModel,
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    message: str = "Upload a segcore model",
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> str:
+    """Save a model and upload the checkpoint to the Hugging Face Hub; return the address of the commit.
+
+    Args:
+        model: built by `create_model`.
+        repo_id: ``owner/name``; made if it does not exist.
+        token: of an account that may write; None for the one that is logged in.
+        private: whether a new repository is private; None for the account's default.
+        revision: branch to commit to; None for the main one.
+        message: of the commit.
+        class_names: as in `save_pretrained`.
+        preprocessing: as in `save_pretrained`.
+
+    Raises:
+        CheckpointError: as in `save_pretrained`.
+        WeightsError: huggingface_hub is missing, or the upload failed.
+    """
+    import tempfile
+
+    from segcore.download import push_folder
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_pretrained(model, folder, class_names=class_names, preprocessing=preprocessing)
+        return push_folder(Path(folder), repo_id, token=token, private=private, revision=revision, message=message)
+
+
+def _folder(
+    source: str | os.PathLike[str],
+    subfolder: str | None,
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | os.PathLike[str] | None,
+    *,
+    local_files_only: bool,
+) -> Path:
+    text = os.fspath(source)
+    explicit = text.startswith("hf://")
+    name = text.removeprefix("hf://")
+    path = Path(text)
+    if not explicit and path.is_dir():
+        return path / subfolder if subfolder else path
+    if not _HUB_NAME.fullmatch(name) or (not explicit and (path.parent.exists() or not isinstance(source, str))):
+        hint = f" For a repository on the hub write 'hf://{name}'." if _HUB_NAME.fullmatch(name) else ""
+        raise CheckpointError(f"{text!r} is no folder. A checkpoint is a folder with {WEIGHTS_NAME}.{hint}")
+    from segcore.download import hub_files
+
+    folder, _ = hub_files(
+        name,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        subfolder=subfolder,
+        names=(WEIGHTS_NAME, CONFIG_NAME),
+    )
+    return folder
+
+
+def _open(path: Path) -> TensorFile:
     try:
-        return json.loads(json.dumps(config, allow_nan=False))  # type: ignore[no-any-return]
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"an option of the model is no plain data and cannot be saved: {error}.") from error
+        return TensorFile(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{str(path.parent)!r} holds no {path.name}, so it is no checkpoint.") from None
+    except (TensorFileError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} is damaged or no safetensors file: {error}.") from error
 
 
-def _read_config(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+Build = Callable[[], SegmentationModel]
+Translate = Callable[[SegmentationModel, Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def _plan(path: Path, metadata: Mapping[str, str]) -> tuple[Build, Translate]:
+    """Return how to build the model of a folder, and how to read its tensors."""
     text = metadata.get("segcore_config")
-    if text is None:
-        raise CheckpointError(
-            f"{str(path / WEIGHTS_NAME)!r} was not written by segcore: its header has no config. "
-            f"Build the model with create_model and load the tensors into it."
-        )
-    if len(text) > MAX_CONFIG:
-        raise CheckpointError(f"the config in {str(path / WEIGHTS_NAME)!r} has {len(text)} bytes; it is not read.")
-    try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"the config in {str(path / WEIGHTS_NAME)!r} is no JSON: {str(error)[:120]}.") from None
-    _check_config(config)
-    copy = path / CONFIG_NAME
-    if copy.is_file() and copy.stat().st_size <= MAX_CONFIG and copy.read_bytes().strip() != text.encode():
-        warnings.warn(
-            f"{str(copy)!r} differs from the config inside {WEIGHTS_NAME}; the one inside counts.", stacklevel=3
-        )
-    return config  # type: ignore[no-any-return]
-
-
-def _check_config(config: Any) -> None:
-    if not isinstance(config, dict):
-        raise CheckpointError(f"the config must be a JSON object, got {config!r:.60}.")
-    version = config.get("format")
-    if isinstance(version, int) and version > CONFIG_FORMAT:
-        raise CheckpointError(
-            f"the checkpoint has format {version}, written by segcore {config.get('segcore')!r:.20}; "
-            f"this is {__version__}. Upgrade segcore."
-        )
-    for key in config.keys() | _SCHEMA.keys():
-        if key not in _SCHEMA:
-            raise CheckpointError(f"the config has an unknown field {key[:60]!r}.")
-        if key not in config or not isinstance(config[key], _SCHEMA[key]) or isinstance(config[key], bool):
-            raise CheckpointError(f"the config's field {key!r} is missing or malformed: {config.get(key)!r:.60}.")
-    for kind in ("encoder", "decoder"):
-        part = config[kind]
-        unknown = part.keys() - _PART_KEYS - ({"input_init", "weights"} if kind == "encoder" else set())
-        if unknown or not part.keys() >= _PART_KEYS:
-            raise CheckpointError(
-                f"the config's field {kind!r} must have {sorted(_PART_KEYS)}, got {sorted(part)!r:.120}."
+    copy = _config_text(path / CONFIG_NAME)
+    if text is not None:
+        config = parse_config(text, path / WEIGHTS_NAME)
+        check_config(config)
+        if copy is not None and copy.strip() != text.strip():
+            warnings.warn(
+                f"{str(path / CONFIG_NAME)!r} differs from the config inside {WEIGHTS_NAME}; the one inside counts.",
+                stacklevel=4,
             )
-        if not isinstance(part["name"], str) or not isinstance(part["options"], dict):
-            raise CheckpointError(f"the config's field {kind!r} has no name or no options: {part!r:.120}.")
+        return lambda: _build(config), lambda _, state: dict(state)
+    foreign = None if copy is None else parse_config(copy, path / CONFIG_NAME)
+    if is_smp_config(foreign):
+        return smp_builder(foreign), translate_state  # type: ignore[arg-type]
+    raise CheckpointError(
+        f"{str(path / WEIGHTS_NAME)!r} was not written by segcore or segmentation_models_pytorch: no config says what "
+        f"it belongs to. Build the model with create_model and load the tensors into it, or use `segcore convert`."
+    )
+
+
+def _config_text(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    if path.stat().st_size > MAX_CONFIG:
+        raise CheckpointError(
+            f"{str(path)!r} has {path.stat().st_size} bytes; a config of at most {MAX_CONFIG} is read."
+        )
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def smp_builder(config: Mapping[str, Any]) -> Build:
+    """Return a function that builds the segcore model of an SMP config."""
+    arguments = translate_config(config)
+    encoder, decoder = arguments.pop("encoder"), arguments.pop("decoder")
+    parameters = inspect.signature(factory_of(encoders.resolve(encoder))).parameters
+    if arguments.get("encoder_output_stride", 32) != 32 and "dilation_rule" in parameters:
+        arguments["encoder_dilation_rule"] = "smp"
+    return lambda: _assembled(decoder, encoder, arguments)
 
 
 def _build(config: Mapping[str, Any]) -> SegmentationModel:
     """Build the model that a checked config describes."""
-    options = {
-        f"{kind}_{name}": _tuples(value)
-        for kind in ("encoder", "decoder")
-        for name, value in config[kind]["options"].items()
+    parts = {kind: config[kind] for kind in ("encoder", "decoder")}
+    arguments = {
+        f"{kind}_{name}": tuples(value) for kind, part in parts.items() for name, value in part["options"].items()
     }
+    arguments |= {key: config[key] for key in ("in_channels", "classes", "activation", "aux_params")}
+    arguments["encoder_input_init"] = config["encoder"].get("input_init") or "repeat"
     try:
-        model = assemble(
-            config["decoder"]["name"],
-            config["encoder"]["name"],
-            encoder_weights=None,
-            in_channels=config["in_channels"],
-            classes=config["classes"],
-            activation=config["activation"],
-            aux_params=config["aux_params"],
-            options=options,
-        )
+        model = _assembled(config["decoder"]["name"], config["encoder"]["name"], arguments)
     except UnknownNameError as error:
-        missing = [
+        came = [
             f"{part['name']!r} came with {part['distribution']} {part['version']}"
-            for part in (config["encoder"], config["decoder"])
             if part["distribution"]
+            else f"{part['name']!r} was registered by the program that saved it: register it before loading"
+            for part in parts.values()
         ]
-        raise UnknownNameError(f"{error} The checkpoint says: {', '.join(missing)}.") from error
-    except (SegcoreError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise CheckpointError(f"the config cannot be built: {type(error).__name__}: {str(error)[:300]}") from error
+        raise UnknownNameError(f"{error} The checkpoint says: {'; '.join(came)}.") from error
     assert model.config is not None
-    model.config["encoder"] |= {key: config["encoder"].get(key) for key in ("input_init", "weights")}
+    model.config["encoder"]["weights"] = config["encoder"].get("weights")
+    for key in ("class_names", "preprocessing"):
+        model.config[key] = config.get(key)
     return model
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def _assembled(decoder: str, encoder: str, arguments: Mapping[str, Any]) -> SegmentationModel:
+    plain = ("in_channels", "classes", "activation", "aux_params")
+    try:
+        return assemble(
+            decoder,
+            encoder,
+            encoder_weights=None,
+            in_channels=arguments.get("in_channels"),
+            classes=arguments.get("classes", 1),
+            activation=arguments.get("activation"),
+            aux_params=arguments.get("aux_params"),
+            options={key: value for key, value in arguments.items() if key not in plain},
+        )
+    except UnknownNameError:
+        raise
+    except _NO_CODE as error:
+        raise CheckpointError(f"the config cannot be built: {type(error).__name__}: {str(error)[:300]}") from error
 
 
-_SKIPPED_INITS = frozenset(
-    {getattr(nn.init, name) for name in ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_")}
-    | {Tensor.normal_, Tensor.uniform_}
-)
-_MAKERS = frozenset(
-    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.tensor, torch.arange}
-)
+def _skeleton(build: Build) -> SegmentationModel:
+    with Weightless():
+        return build()
 
 
-class _Weightless(TorchFunctionMode):
-    """Within it tensors are made on the meta device and random initialisation does nothing; per thread."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _SKIPPED_INITS:
-            return args[0] if args else kwargs["tensor"]
-        if func in _MAKERS and kwargs.get("device") is None:
-            kwargs = {**kwargs, "device": "meta"}
-        return func(*args, **kwargs)
-
-
-def _skeleton(config: Mapping[str, Any]) -> SegmentationModel:
-    with _Weightless():
-        return _build(config)
-
-
-def _misfit(model: nn.Module, state: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> str | None:
-    """Return how names, shapes or dtypes of a state differ from what a model needs, or None."""
-    own = model.state_dict()
-    problem = misfit(
-        {name: tuple(tensor.shape) for name, tensor in own.items()}, {k: _Shaped(v[1]) for k, v in state.items()}
-    )
-    if problem:
-        return problem
-    for name, tensor in own.items():
-        dtype = state[name][0]
-        if dtype != tensor.dtype and not (dtype.is_floating_point and tensor.dtype.is_floating_point):
-            return f"{name} has dtype {dtype}, {tensor.dtype} was expected"
-    return None
-
-
-class _Shaped:
-    """Something with a shape, for comparing a file's header with a model."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-
-
-def _fill(
-    model: SegmentationModel, state: dict[str, Tensor], rebuild: Callable[[], SegmentationModel]
-) -> SegmentationModel:
-    """Give a model without memory its tensors; buffers that no file holds are computed by an ordinary build."""
-    model.load_state_dict(state, strict=True, assign=True)
-    bare = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_meta]
-    if bare:
-        model = rebuild()
-        try:
-            model.load_state_dict(state, strict=True, assign=True)
-        except RuntimeError as error:
-            raise WeightsError(f"the tensors do not fit the model: {str(error)[:300]}") from error
-    return model
-
-
-def _untied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors without shared memory, which a safetensors file cannot express."""
-    seen: set[int] = set()
-    untied = {}
-    for name, tensor in state.items():
-        pointer = tensor.untyped_storage().data_ptr()
-        untied[name] = tensor.clone() if pointer in seen and tensor.numel() else tensor
-        seen.add(pointer)
-    return untied
+def _changed(model: SegmentationModel, changes: Mapping[str, Any]) -> SegmentationModel:
+    """Return the model with another number of classes or channels or another activation, keeping all that fits."""
+    assert model.config is not None
+    config = model.config | dict(changes)
+    changed = _build(config)
+    state = model.state_dict()
+    inner = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
+    adapted = changed.encoder.adapt_input(inner, config["encoder"].get("input_init") or "repeat")  # type: ignore[operator]
+    state |= {f"encoder.{key}": value for key, value in adapted.items()}
+    own = changed.state_dict()
+    fresh = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    changed.load_state_dict(own | {key: value for key, value in state.items() if key in own and key not in fresh})
+    if fresh:
+        warnings.warn(
+            f"these do not fit {', '.join(f'{key}={value!r}' for key, value in changes.items())} and start from random "
+            f"values: {', '.join(fresh)}.",
+            stacklevel=3,
+        )
+    if "classes" in changes and changed.config is not None:
+        changed.config["class_names"] = None
+    return changed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,19 +16,18 @@ from segcore.errors import (
     OptionValueError,
     PluginError,
     UnknownOptionError,
-    near_match,
     shorten,
 )
 from segcore.features import FeatureInfo, levels_at_depth
 from segcore.heads import Activation, ClassificationHead
 from segcore.model import SegmentationModel
+from segcore.options import check_aux, factory_of, resolve_options, split_options, takes_option, tuples, whole_number
 from segcore.registry import decoders, encoders
 from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
+from segcore.transforms import Preprocessing
 from segcore.weights import WeightsLike, check_weights, load_encoder_weights
 
-CONFIG_FORMAT = 1
 _FORESEEN = {"depth", "output_stride"}  # options whose effect on the promised features is known
-_AUX_KEYS = ("classes", "pooling", "dropout", "activation")
 
 
 def create_model(
@@ -103,12 +100,12 @@ def assemble(
     options: Mapping[str, Any],
 ) -> SegmentationModel:
     """Build a model as `create_model` does, without telling plugins of it."""
-    encoder_options, decoder_options = _split_options(options)
-    classes = _whole("classes", classes)
-    aux = _check_aux(aux_params)
+    encoder_options, decoder_options = split_options(options, inspect.signature(create_model).parameters)
+    classes = whole_number("classes", classes)
+    aux = check_aux(aux_params)
     decoder_spec = _decoder_spec(decoder)
-    decoder_factory = _factory(decoder_spec)
-    decoder_config = _resolve_options(decoder_spec, decoder_factory, decoder_options, first="features")
+    decoder_factory = factory_of(decoder_spec)
+    decoder_config = resolve_options(decoder_spec, decoder_factory, decoder_options, first="features")
     wishes: Mapping[str, object] = {}
     if isinstance(decoder_factory, type) and issubclass(decoder_factory, Decoder):
         wishes = decoder_factory.encoder_defaults(decoder_config)
@@ -119,13 +116,14 @@ def assemble(
     head = built_decoder.default_head(classes, activation)
     aux_head = None if aux is None else ClassificationHead(info.channels[-1], **aux)
     config = {
-        "format": CONFIG_FORMAT,
         "encoder": encoder_part,
         "decoder": _part(decoder_spec, decoder_config),
         "in_channels": built.in_channels,
         "classes": classes,
         "activation": activation,
         "aux_params": aux,
+        "class_names": None,
+        "preprocessing": _preprocessing(encoder_part, built.in_channels),  # type: ignore[arg-type]
     }
     return SegmentationModel(built, built_decoder, head, aux_head, config=config)
 
@@ -165,43 +163,9 @@ def create_decoder(
         SegcoreError: for the reasons that `create_model` has.
     """
     spec = _decoder_spec(decoder)
-    factory = _factory(spec)
+    factory = factory_of(spec)
     info = features if isinstance(features, FeatureInfo) else features.feature_info
-    return _build_decoder(spec, factory, info, _resolve_options(spec, factory, options, first="features"))  # type: ignore[arg-type]
-
-
-def _split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    known = [name for name in inspect.signature(create_model).parameters if name != "options"]
-    for name in options:
-        if not name.startswith(("encoder_", "decoder_")):
-            raise UnknownOptionError(
-                f"create_model takes no option {name!r}; one of a part is written 'encoder_{name}' or 'decoder_{name}'."
-                + near_match(name, known)
-            )
-    return tuple(  # type: ignore[return-value]
-        {name.removeprefix(prefix): value for name, value in options.items() if name.startswith(prefix)}
-        for prefix in ("encoder_", "decoder_")
-    )
-
-
-def _whole(name: str, value: object, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionValueError(f"{name}={value!r}: a whole number of at least {least} is needed.")
-    return value
-
-
-def _check_aux(aux_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if aux_params is None:
-        return None
-    if not isinstance(aux_params, Mapping) or "classes" not in aux_params:
-        raise OptionValueError(f"aux_params={aux_params!r}: a mapping with at least 'classes' is needed.")
-    for key in aux_params:
-        if key not in _AUX_KEYS:
-            raise UnknownOptionError(
-                f"aux_params takes no {key!r}; it takes {', '.join(_AUX_KEYS)}." + near_match(key, _AUX_KEYS)
-            )
-    _whole("aux_params['classes']", aux_params["classes"])
-    return {"pooling": "avg", "dropout": 0.2, "activation": None} | dict(aux_params)
+    return _build_decoder(spec, factory, info, resolve_options(spec, factory, options, first="features"))  # type: ignore[arg-type]
 
 
 def _decoder_spec(decoder: object) -> DecoderSpec:
@@ -211,56 +175,7 @@ def _decoder_spec(decoder: object) -> DecoderSpec:
         return DecoderSpec(decoder.__name__.lower(), factory=decoder)
     if isinstance(decoder, str):
         return decoders.resolve(decoder)
-    raise OptionValueError(f"decoder={decoder!r}: a name, a DecoderSpec or a subclass of Decoder is needed.")
-
-
-def _factory(spec: EncoderSpec | DecoderSpec) -> Callable[..., Any]:
-    if spec.deprecated:
-        warnings.warn(f"{qualified_name(spec)!r} is deprecated: {spec.deprecated}.", DeprecationWarning, stacklevel=4)
-    if not isinstance(spec.factory, str):
-        return spec.factory
-    module, _, attribute = spec.factory.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except Exception as error:
-        where = spec.provenance.distribution if spec.provenance else None
-        raise PluginError(
-            f"{qualified_name(spec)!r} of {where or 'a local registration'} cannot be built: "
-            f"its factory {spec.factory!r} failed with {type(error).__name__}: {error}.",
-            distribution=where,
-            phase="build",
-        ) from error
-
-
-def _resolve_options(
-    spec: EncoderSpec | DecoderSpec,
-    factory: Callable[..., Any],
-    options: Mapping[str, Any],
-    *,
-    first: str | None = None,
-) -> dict[str, Any]:
-    """Return every option of a factory with its value: the user's, the record's, or the factory's default.
-
-    Options that make up the name are left out; they are passed on by `_call`.
-    """
-    signature = inspect.signature(factory)
-    parameters = list(signature.parameters.values())
-    if first is not None:
-        parameters = parameters[1:]
-    given = dict(spec.defaults) | dict(options)
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return given  # a local recipe: it takes what it takes
-    known = {parameter.name: parameter.default for parameter in parameters}
-    takes = [name for name in known if name not in spec.options and name != "in_channels"]
-    for name in given:
-        if name in spec.options:
-            raise UnknownOptionError(f"{name!r} is what makes {spec.name!r} and cannot be changed.")
-        if name not in takes:
-            raise UnknownOptionError(
-                f"{spec.name!r} takes no option {name!r}; it takes {shorten(takes, 12) or 'none'}."
-                + near_match(name, takes)
-            )
-    return {name: known[name] for name in takes if known[name] is not inspect.Parameter.empty} | given
+    raise OptionValueError(f"decoder={decoder!r:.80}: a name, a DecoderSpec or a subclass of Decoder is needed.")
 
 
 def _part(spec: EncoderSpec | DecoderSpec, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,7 +185,7 @@ def _part(spec: EncoderSpec | DecoderSpec, options: Mapping[str, Any]) -> dict[s
         "name": qualified_name(spec) if provenance else None,
         "distribution": provenance.distribution if provenance else None,
         "version": provenance.version if provenance else None,
-        "options": dict(options),
+        "options": {name: tuples(value) for name, value in options.items()},
     }
 
 
@@ -288,10 +203,12 @@ def _build_encoder(
             raise UnknownOptionError(f"a ready encoder takes no options, got {shorten(map(repr, options))}.")
         return _ready_encoder(encoder, weights, in_channels, input_init)
     spec = _encoder_spec(encoder)
-    wanted = _whole("in_channels", 3 if in_channels is None else in_channels)
+    wanted = whole_number("in_channels", 3 if in_channels is None else in_channels)
     check_weights(weights, spec)
-    factory = _factory(spec)
-    resolved = _resolve_options(spec, factory, options)
+    factory = factory_of(spec)
+    if options.get("output_stride") == spec.output_strides[-1] and not takes_option(factory, "output_stride"):
+        del options["output_stride"]  # asked to do without dilation, which it does
+    resolved = resolve_options(spec, factory, options)
     resolved |= _grant(spec, factory, wishes, options)
     _check_shared(spec, resolved)
     built = _call(spec, factory, resolved, wanted)
@@ -310,7 +227,7 @@ def _encoder_spec(encoder: object) -> EncoderSpec:
         return EncoderSpec(encoder.__name__.lower(), factory=encoder)
     if isinstance(encoder, str):
         return encoders.resolve(encoder)
-    raise OptionValueError(f"encoder={encoder!r}: a name, an EncoderSpec or a module with EncoderMixin is needed.")
+    raise OptionValueError(f"encoder={encoder!r:.80}: a name, an EncoderSpec or a module with EncoderMixin is needed.")
 
 
 def _ready_encoder(
@@ -319,7 +236,8 @@ def _ready_encoder(
     if not isinstance(encoder, EncoderMixin):
         raise OptionValueError(f"encoder={type(encoder).__name__}(...): a module with segcore.EncoderMixin is needed.")
     if in_channels is not None and in_channels != encoder.in_channels:
-        encoder.set_in_channels(_whole("in_channels", in_channels), input_init)
+        encoder.set_in_channels(whole_number("in_channels", in_channels), input_init)
+    _check_facts(encoder, None)
     origin = load_encoder_weights(encoder, weights, None, input_init)
     part = {"name": None, "distribution": None, "version": None, "options": {}, "weights": origin}
     return encoder, part
@@ -345,7 +263,7 @@ def _grant(
 
 def _check_shared(spec: EncoderSpec, resolved: Mapping[str, Any]) -> None:
     depth, stride = resolved.get("depth"), resolved.get("output_stride")
-    if depth is not None and not 1 <= _whole("encoder_depth", depth) <= 5:
+    if depth is not None and not 1 <= whole_number("encoder_depth", depth) <= 5:
         raise OptionValueError(f"encoder_depth={depth!r}: {spec.name!r} has depths 1 to 5.")
     if stride is not None and spec.out_channels and stride not in spec.output_strides:
         raise OptionValueError(
@@ -355,7 +273,7 @@ def _check_shared(spec: EncoderSpec, resolved: Mapping[str, Any]) -> None:
 
 def _call(spec: EncoderSpec, factory: Callable[..., Any], resolved: Mapping[str, Any], in_channels: int) -> Any:
     arguments = dict(spec.options) | dict(resolved)
-    if "in_channels" in inspect.signature(factory).parameters:
+    if takes_option(factory, "in_channels"):
         arguments["in_channels"] = in_channels
     return factory(**arguments)
 
@@ -369,6 +287,7 @@ def _verify(spec: EncoderSpec, built: Any, output_stride: int | None, *, promise
             distribution=where,
             phase="contract",
         )
+    _check_facts(built, where)
     if spec.out_channels is None or not promised:
         return
     channels, strides = levels_at_depth(spec.out_channels, spec.nominal_strides, built.depth)
@@ -385,8 +304,32 @@ def _verify(spec: EncoderSpec, built: Any, output_stride: int | None, *, promise
         )
 
 
+def _check_facts(encoder: nn.Module, where: str | None) -> None:
+    for fact in ("_out_channels", "_depth"):
+        if getattr(encoder, fact, None) is None:
+            raise PluginError(
+                f"{type(encoder).__name__} does not set self.{fact}, which every encoder states in its __init__; "
+                f"see segcore.EncoderMixin.",
+                distribution=where,
+                phase="contract",
+            )
+
+
 def _build_decoder(
     spec: DecoderSpec, factory: Callable[..., Any], info: FeatureInfo, options: Mapping[str, Any]
 ) -> Decoder:
-    decoder: Decoder = factory(info, **spec.options, **options)
+    decoder = factory(info, **spec.options, **options)
+    if not isinstance(decoder, Decoder) or not {"out_channels", "output_stride"} <= vars(decoder).keys():
+        raise PluginError(
+            f"the factory of {qualified_name(spec)!r} must return a segcore.Decoder that sets self.out_channels and "
+            f"self.output_stride in its __init__, got {type(decoder).__name__}.",
+            distribution=spec.provenance.distribution if spec.provenance else None,
+            phase="contract",
+        )
     return decoder
+
+
+def _preprocessing(encoder_part: Mapping[str, Any], in_channels: int) -> dict[str, Any] | None:
+    """Return what the weights that the encoder started from ask of images, for the config."""
+    facts = (encoder_part.get("weights") or {}).get("preprocessing")
+    return None if facts is None else Preprocessing(**facts).for_channels(in_channels).as_dict()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from segcore.errors import OptionValueError, SegcoreError, near_match, shorten
+from segcore.errors import OptionValueError, near_match, shorten
 from segcore.features import FeatureInfo, levels_at_depth
 
 INPUT_INITS = ("repeat", "rgb+zero", "mean", "random")
@@ -146,7 +146,7 @@ class EncoderMixin:
         candidates = self._image_convs()
         if len(candidates) == 1:  # no guess: no other convolution could take the image
             return (candidates[0],)
-        raise SegcoreError(
+        raise OptionValueError(
             f"{type(self).__name__} has {len(candidates)} convolutions that could take the image "
             f"({shorten(candidates) or 'none'}), so its input cannot be changed from {self._in_channels} channels. "
             f"Set `_first_conv = 'name.of.the.convolution'` on the class."

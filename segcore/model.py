@@ -84,6 +84,8 @@ class SegmentationModel(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         channels = self.encoder.in_channels
+        if not isinstance(x, Tensor):
+            raise InputError(f"a tensor is needed, got {type(x).__name__}. Convert with segcore.Preprocessing.")
         if x.ndim != 4:
             hint = " Add the batch dimension with x[None]." if x.ndim == 3 else ""
             raise InputError(
@@ -129,11 +131,17 @@ class SegmentationModel(nn.Module):
             self.encoder.eval()
         return self
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> Path:
-        """Write this model as a checkpoint; see `segcore.save_pretrained`."""
+    def save_pretrained(self, folder: str | os.PathLike[str], **facts: Any) -> Path:
+        """Write this model as a checkpoint; see `segcore.save_pretrained`, which takes the same arguments."""
         from segcore.checkpoints import save_pretrained  # a face of the assembly layer, which imports this module
 
-        return save_pretrained(self, folder)
+        return save_pretrained(self, folder, **facts)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload this model as a checkpoint; see `segcore.push_to_hub`, which takes the same arguments."""
+        from segcore.checkpoints import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
 
 
 def _crop(mask: Masks, height: int, width: int) -> Masks:

@@ -10,7 +10,7 @@ LAYERS = {
     "errors": 1, "features": 1, "specs": 1, "hookspecs": 1,
     "encoder": 2, "heads": 2, "decoder": 2, "model": 2, "tensorfile": 2,
     "owners": 3, "installed": 3, "discovery": 3, "local": 3, "registry": 3,
-    "weights": 4, "create": 4, "checkpoints": 4,
+    "weights": 4, "options": 4, "transforms": 4, "download": 4, "create": 4, "config": 4, "skeleton": 4, "foreign": 4, "card": 4, "checkpoints": 4,
     "cli": 5, "__main__": 5, "__init__": 5, "testing": 5,
 }  # fmt: skip
 WITHOUT_TORCH = {

@@ -51,7 +51,7 @@ def test_round_trip(saved):
     assert torch.equal(loaded(x), model(x))
     assert loaded.config == model.config
     assert not loaded.training
-    assert sorted(file.name for file in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     for (name, one), two in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert one.dtype == two.dtype, name
         assert torch.equal(one, two), name

@@ -45,7 +45,7 @@ class TestByName:
             "version": None,
             "options": {"channels": 12},
         }
-        assert (config["in_channels"], config["classes"], config["format"]) == (1, 3, 1)
+        assert (config["in_channels"], config["classes"]) == (1, 3)
         assert "width" not in config["encoder"]["options"]  # that is what makes the name
 
     def test_class_style(self):

@@ -26,6 +26,7 @@ from segcore.encoder import EncoderMixin
 from segcore.errors import IncompatiblePartsError, OptionValueError
 from segcore.features import FeatureInfo
 from segcore.model import SegmentationModel
+from segcore.options import factory_of
 from segcore.owners import distribution_of, owner_of
 from segcore.specs import DecoderSpec, EncoderSpec, as_json, kind_of, qualified_name
 from segcore.testing.tiny import zoo
@@ -89,7 +90,7 @@ def name_is_free(spec: EncoderSpec | DecoderSpec) -> None:
 
 def options_are_explicit(spec: EncoderSpec | DecoderSpec) -> None:
     """The factory names every argument that it takes."""
-    for parameter in inspect.signature(create._factory(spec)).parameters.values():
+    for parameter in inspect.signature(factory_of(spec)).parameters.values():
         assert parameter.kind not in {parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL}, (
             f"the factory takes *{parameter.name}, so misspelt options would be swallowed; name its arguments"
         )
@@ -128,7 +129,7 @@ def output_strides_hold(spec: EncoderSpec) -> None:
 
 
 def _encoders_on_meta(spec: EncoderSpec) -> Iterator[tuple[Any, int]]:
-    takes_depth = "depth" in inspect.signature(create._factory(spec)).parameters
+    takes_depth = "depth" in inspect.signature(factory_of(spec)).parameters
     for depth in range(1, 6) if takes_depth else (None,):
         for channels in (1, 3, 4) if depth in {None, 5} else (3,):
             options: dict[str, Any] = {} if depth is None else {"depth": depth}
@@ -177,7 +178,7 @@ def evaluation_is_deterministic(spec: EncoderSpec) -> None:
 
 def every_parameter_learns(spec: EncoderSpec) -> None:
     """Every parameter gets a gradient at every depth, so distributed training works as it is."""
-    for depth in (5, 3) if "depth" in inspect.signature(create._factory(spec)).parameters else (None,):
+    for depth in (5, 3) if "depth" in inspect.signature(factory_of(spec)).parameters else (None,):
         encoder, x = _encoder(spec, **({} if depth is None else {"depth": depth}))
         encoder.train()
         torch.stack([feature.float().mean() for feature in encoder(x)]).sum().backward()  # type: ignore[no-untyped-call]
