@@ -34,7 +34,7 @@ REFUSED_BY_SMP = {
     ("pan", "mit_b0"),
 }
 OPTIONS = [
-    ("unet", {"decoder_attention_type": "scse", "decoder_channels": (64, 32, 16, 8), "encoder_depth": 4}),
+    ("unet", {"decoder_attention_type": "scse", "decoder_channels": (128, 64, 32, 16), "encoder_depth": 4}),
     ("unet", {"decoder_use_norm": False, "decoder_interpolation": "bilinear"}),
     ("unetplusplus", {"decoder_attention_type": "scse"}),
     ("fpn", {"decoder_merge_policy": "cat", "decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}),
