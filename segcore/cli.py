@@ -1,4 +1,4 @@
-"""The command line: ``segcore plugins | encoders | decoders``, and the commands that plugins add."""
+"""The command line: what is installed, weights, conversion, and the commands that plugins add."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from segcore.discovery import catalogue, list_plugins, notify
 from segcore.errors import CheckpointError, PluginError, PluginWarning, SegcoreError, WeightsError
 from segcore.registry import Registry, decoders, encoders
 from segcore.specs import EncoderSpec, as_json, qualified_name
+from segcore.weights_commands import weights_commands
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (CheckpointError, 4),
@@ -92,6 +93,7 @@ def _components(registry: Registry[Any], pattern: str | None, as_data: bool, col
         row["package"] = origin.distribution if origin and origin.distribution else "local"
         if isinstance(spec, EncoderSpec):
             row["strides"] = spec.nominal_strides
+            row["licence"] = sorted({weights.license for weights in spec.weights.values()})
         rows.append(row)
     _show(rows, columns, as_data)
 
@@ -101,7 +103,9 @@ def _components(registry: Registry[Any], pattern: str | None, as_data: bool, col
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def encoders_command(pattern: str | None, as_data: bool) -> None:
     """List encoders by name, all or those that match PATTERN ('resnet*', 'timm/vit_*')."""
-    _components(encoders, pattern, as_data, ("name", "package", "parameters", "out_channels", "strides", "weights"))
+    _components(
+        encoders, pattern, as_data, ("name", "package", "parameters", "out_channels", "strides", "weights", "licence")
+    )
 
 
 @cli.command(name="decoders")
@@ -110,6 +114,41 @@ def encoders_command(pattern: str | None, as_data: bool) -> None:
 def decoders_command(pattern: str | None, as_data: bool) -> None:
     """List decoders by name, all or those that match PATTERN ('deeplab*')."""
     _components(decoders, pattern, as_data, ("name", "title", "package"))
+
+
+cli.add_command(weights_commands)
+
+
+@cli.command(name="convert")
+@click.argument("source", type=click.Path(exists=True))
+@click.argument("target", type=click.Path(file_okay=False))
+@click.option("--decoder", help="For a bare state dict: SMP's class, such as Unet.")
+@click.option("--encoder", help="For a bare state dict: SMP's encoder name, such as resnet34.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="SMP's argument, with a JSON value.")
+def convert_command(
+    source: str, target: str, decoder: str | None, encoder: str | None, options: tuple[str, ...]
+) -> None:
+    """Rewrite a checkpoint of segmentation_models_pytorch as segcore's.
+
+    SOURCE is a folder or a state dict (.safetensors or .pth), TARGET the folder to write.
+    """
+    from segcore.convert import convert
+
+    done = convert(source, target, decoder=decoder, encoder=encoder, options=dict(map(_option, options)))
+    stripped = f", without the prefixes {' '.join(done.prefixes)}" if done.prefixes else ""
+    click.echo(
+        f"Wrote {done.folder}: {done.config['decoder']['name']} with {done.config['encoder']['name']}{stripped}."
+    )
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r}: NAME=VALUE is needed, such as encoder_depth=4.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _show(rows: list[dict[str, Any]], columns: Sequence[str], as_data: bool) -> None:

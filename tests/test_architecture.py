@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {
-    "errors": 1, "features": 1, "specs": 1, "hookspecs": 1,
-    "encoder": 2, "heads": 2, "decoder": 2, "model": 2, "tensorfile": 2,
-    "owners": 3, "installed": 3, "discovery": 3, "local": 3, "registry": 3,
-    "weights": 4, "options": 4, "transforms": 4, "download": 4, "create": 4, "config": 4, "skeleton": 4, "foreign": 4, "card": 4, "checkpoints": 4,
-    "cli": 5, "__main__": 5, "__init__": 5, "testing": 5,
-}  # fmt: skip
+_ORDER = {
+    1: "errors features specs hookspecs",
+    2: "encoder heads decoder model tensorfile",
+    3: "owners installed discovery local registry",
+    4: "options transforms weights hub transfer download create config skeleton foreign card checkpoints convert",
+    5: "cli weights_commands __main__ __init__ testing",
+}
+LAYERS = {name: layer for layer, names in _ORDER.items() for name in names.split()}
 WITHOUT_TORCH = {
     "errors",
     "features",
@@ -29,7 +30,8 @@ FACES = {
     ("model", "checkpoints"),
     ("registry", "create"),
 }  # methods and functions that forward to assembly, when called
-CORE = {"torch", "pluggy", "safetensors", "packaging", "click"}
+CORE = {"torch", "pluggy", "safetensors", "packaging", "click"} | {"filelock"}  # which comes with torch
+OPTIONAL = {"huggingface_hub"}  # the extra `hub`
 STANDARD = set(__import__("sys").stdlib_module_names)
 
 
@@ -109,7 +111,9 @@ def test_catalogue_and_facts_import_no_torch(name):
 
 def test_core_needs_only_its_dependencies():
     used = {module.split(".")[0] for path in modules() for module, _ in imports(path, lazy=True)}
-    assert used - STANDARD - {"segcore"} <= CORE
+    assert used - STANDARD - {"segcore"} <= CORE | OPTIONAL
+    eager = {module.split(".")[0] for path in modules() for module, _ in imports(path, lazy=False)}
+    assert not eager & OPTIONAL
 
 
 @pytest.mark.parametrize("package", sorted((ROOT / "plugins").glob("*/segcore_*")), ids=lambda path: path.name)
