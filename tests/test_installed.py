@@ -117,10 +117,15 @@ def test_row_09_same_distribution_other_reference(site, tmp_path, first):
     assert site.encoders.names("tiny*") == (["tiny-old"] if first else ["tiny-s"])
 
 
-def test_leftover_of_an_upgrade_in_one_folder_loses_whatever_the_listing_says(site):
+def test_leftover_of_an_upgrade_in_one_folder_loses_whatever_the_listing_says(site, monkeypatch):
     for version in ("0.9", "0.10", "0.10.dev1", "garbage"):
         site.install("tiny", listing("tiny-s"), version=version)
-    assert found(site)["tiny"].version == "0.10"
+    everything = list(installed.importlib.metadata.distributions(path=site.path))
+    for order in (everything, everything[::-1], sorted(everything, key=str), everything[3:] + everything[:3]):
+        monkeypatch.setattr(installed.importlib.metadata, "distributions", lambda path, order=order: iter(order))
+        plugin = found(site)["tiny"]
+        assert plugin.version == "0.10"
+        assert len(plugin.notes) == 3
 
 
 @pytest.mark.parametrize(
