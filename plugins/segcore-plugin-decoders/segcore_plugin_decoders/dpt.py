@@ -34,8 +34,8 @@ class DPT(Decoder):
             (256, 512, 1024, 1024).
         fusion_channels: channels of the fusion and of the result.
         legacy: compute as segmentation_models_pytorch 0.6.0: the deepest block's first residual unit, the mean of all
-            prefix tokens for ``"add"``, ``"cat"`` also without tokens, and scales that follow the nominal strides 4,
-            8, 16, 32.
+            prefix tokens for ``"add"``, ``"cat"`` also without tokens, all maps whatever their strides, and scales
+            that lead to the strides 4, 8, 16, 32.
 
     Resizes use ``align_corners=True``, as in the reference, the head's too.
     """
@@ -60,7 +60,7 @@ class DPT(Decoder):
                 f"dpt: readout={readout!r} needs the class token of a ViT, and this encoder gives none. "
                 f"Use decoder_readout='ignore'."
             )
-        self.levels = _levels(features)
+        self.levels = _levels(features, legacy)
         scales = _scales([features.strides[level] for level in self.levels], legacy)
         middle = channels_of_levels("dpt", intermediate_channels, INTERMEDIATE_CHANNELS, len(self.levels))
         self.reads_prefix_tokens = readout != "ignore" and has_prefix
@@ -104,9 +104,9 @@ class DPT(Decoder):
         return x  # type: ignore[return-value]
 
 
-def _levels(features: FeatureInfo) -> tuple[int, ...]:
+def _levels(features: FeatureInfo, legacy: bool) -> tuple[int, ...]:
     deepest_level(features, "dpt")
-    if features.isotropic or len(features) == 2:
+    if legacy or features.isotropic or len(features) == 2:
         return tuple(range(1, len(features)))
     levels = features.from_stride(4)
     if not levels:
@@ -139,7 +139,7 @@ class CatReadout(nn.Module):
 
     def forward(self, x: Tensor, prefix: Tensor | None) -> Tensor:
         """Turn (N, C, h, w) and (N, tokens, C) into (N, C, h, w)."""
-        pixels = x.flatten(2).transpose(1, 2)  # (N, hw, C)
+        pixels = x.flatten(2).transpose(1, 2).contiguous()  # (N, hw, C)
         if prefix is not None:
             pixels = torch.cat([pixels, prefix[:, :1].expand_as(pixels)], dim=2)  # (N, hw, 2C)
         return self.project(pixels).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]

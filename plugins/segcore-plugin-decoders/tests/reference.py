@@ -1,5 +1,7 @@
 """Compares a decoder and its head with segmentation_models_pytorch, on the features of the latter's encoder."""
 
+import math
+
 import segmentation_models_pytorch as smp
 import torch
 from segcore_plugin_decoders import segcore_specs
@@ -40,7 +42,8 @@ def present(features):
 
 def info_of(features, prefix_tokens=0):
     size = features[0].shape[-1]
-    return FeatureInfo(tuple(x.shape[1] for x in features), tuple(size // x.shape[-1] for x in features), prefix_tokens)
+    strides = tuple(2 ** round(math.log2(size / x.shape[-1])) for x in features)
+    return FeatureInfo(tuple(x.shape[1] for x in features), strides, prefix_tokens)
 
 
 def build(name, info, state=None, classes=3, **options):
@@ -62,8 +65,10 @@ def difference(name, encoder="resnet18", size=64, ours=None, dtype=torch.float32
     Args:
         ours: options of our decoder; `theirs` are SMP's.
     """
-    if name == "dpt":
+    if name == "dpt" and encoder.startswith("tu-vit") and "relpos" not in encoder:
         theirs["dynamic_img_size"] = True
+    elif name == "dpt" and "relpos" in encoder:
+        size = 224
     reference = smp_model(name, encoder, **theirs).to(dtype)
     x = torch.randn(2, 3, size, size, dtype=dtype)
     encoded = reference.encoder(x)

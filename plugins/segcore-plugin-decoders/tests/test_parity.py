@@ -113,6 +113,9 @@ EXACT = [
         {"intermediate_channels": (8, 16, 32)},
     ),
     ("dpt", "tu-vit_tiny_r_s16_p8_224", {}, {}),
+    ("dpt", "tu-vit_relpos_small_patch16_224", {}, {}),
+    ("dpt", FOUR, {"decoder_readout": "ignore"}, {"readout": "ignore"}),
+    ("dpt", "tu-resnet18", {"decoder_readout": "ignore"}, {"readout": "ignore"}),
     (
         "dpt",
         "tu-vit_small_patch16_36x1_224",
@@ -132,6 +135,7 @@ CLOSE = [  # the projections are moved before the resize
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Encoder does not have prefix tokens")
 @pytest.mark.parametrize(("name", "encoder", "theirs", "ours"), EXACT)
 def test_equal(name, encoder, theirs, ours):
     size = 64 if name != "pan" else 12 * theirs.get("encoder_output_stride", 16)
@@ -143,3 +147,7 @@ def test_close(name, encoder, theirs, ours):
     assert difference(name, encoder, dtype=torch.float64, ours=ours, **theirs) <= 1e-13
     # float32: segmentation_models_pytorch itself lies up to 1.4e-6 from its float64 result
     assert difference(name, encoder, ours=ours, **theirs) <= 2e-6
+
+
+def test_unet_is_equal_at_every_size():
+    assert difference("unet", RESNET, size=50) == 0
