@@ -10,15 +10,15 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from segcore import Decoder, FeatureInfo
+from segcore import FeatureInfo
 from segcore_plugin_decoders.aspp import ASPP, resolve_rates
-from segcore_plugin_decoders.heads import Activation, AuxiliaryHead, FCNHead
+from segcore_plugin_decoders.heads import FCNSupervised
 from segcore_plugin_decoders.layers import initialise, make_norm
-from segcore_plugin_decoders.levels import auxiliary_level, deepest_level
+from segcore_plugin_decoders.levels import deepest_level
 from segcore_plugin_decoders.options import check_positive, check_probability
 
 
-class DeepLabV3(Decoder):
+class DeepLabV3(FCNSupervised):
     """Decoder of DeepLabV3; returns (N, channels, H/8, W/8). Asks for output stride 8.
 
     Args:
@@ -51,8 +51,8 @@ class DeepLabV3(Decoder):
         check_positive("deeplabv3", "channels", channels)
         check_probability("deeplabv3", "aspp_dropout", aspp_dropout)
         deepest = features.channels[deepest_level(features, "deeplabv3")]
-        self.auxiliary = auxiliary_level(features, "deeplabv3") if auxiliary else None
-        self.auxiliary_channels = features.channels[-2]
+        if auxiliary:
+            self.read_auxiliary(features, "deeplabv3")
         rates = resolve_rates("deeplabv3", atrous_rates, features, legacy)
         self.aspp = ASPP(
             deepest, channels, rates, aspp_separable, aspp_dropout, norm, pool_norm=norm if legacy else "identity"
@@ -64,16 +64,7 @@ class DeepLabV3(Decoder):
         self.head_align_corners = legacy
         initialise(self)
 
-    def default_head(self, classes: int, activation: Activation = None) -> nn.Module:
-        """Return the head, which gives a second mask if there is an auxiliary map."""
-        if self.auxiliary is None:
-            return super().default_head(classes, activation)
-        second = FCNHead(self.auxiliary_channels, classes, activation)
-        return AuxiliaryHead(
-            self.out_channels, classes, self.head_kernel_size, activation, self.head_align_corners, [second]
-        )
-
     def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Look at the deepest map at several scales, and fuse."""
         x = self.relu(self.bn(self.conv(self.aspp(features[-1]))))  # (N, channels, H/8, W/8)
-        return x if self.auxiliary is None else (x, features[self.auxiliary])
+        return self.outputs(x, features)

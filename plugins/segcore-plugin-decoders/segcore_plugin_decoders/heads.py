@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from segcore import SegmentationHead
+from segcore import Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
 from segcore_plugin_decoders.layers import ConvNormReLU, initialise
 
 Activation = str | Callable[[Tensor], Tensor] | type[nn.Module] | None
@@ -64,3 +64,36 @@ class FCNHead(nn.Module):
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """Turn (N, in_channels, h, w) into (N, classes, *size)."""
         return self.classify(self.dropout(self.block(x)), size)  # type: ignore[no-any-return]
+
+
+class FCNSupervised(Decoder):
+    """A decoder that can hand on the encoder's map before the deepest, for an `FCNHead` in training."""
+
+    auxiliary: int | None = None
+    auxiliary_channels: int = 0
+
+    def read_auxiliary(self, features: FeatureInfo, who: str) -> None:
+        """Choose the map before the deepest.
+
+        Raises:
+            IncompatiblePartsError: if that would be the image.
+        """
+        if len(features) < 3:
+            raise IncompatiblePartsError(
+                f"{who}: auxiliary=True needs two or more feature maps below the image; the encoder gives strides "
+                f"{', '.join(map(str, features.strides))}. Choose a larger encoder_depth."
+            )
+        self.auxiliary, self.auxiliary_channels = len(features) - 2, features.channels[-2]
+
+    def default_head(self, classes: int, activation: Activation = None) -> nn.Module:
+        """Return the head, which gives a second mask if there is an auxiliary map."""
+        if self.auxiliary is None:
+            return super().default_head(classes, activation)
+        second = FCNHead(self.auxiliary_channels, classes, activation)
+        return AuxiliaryHead(
+            self.out_channels, classes, self.head_kernel_size, activation, self.head_align_corners, [second]
+        )
+
+    def outputs(self, x: Tensor, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """Return the result, together with the auxiliary map if there is one."""
+        return x if self.auxiliary is None else (x, features[self.auxiliary])

@@ -73,6 +73,9 @@ class ConvNormReLU(nn.Sequential):
         )
 
 
+GRIDS = (1, 2, 3, 6)  # cells per side of the average pools of PSPNet and UPerNet
+
+
 def pooling_branch(in_channels: int, out_channels: int, grid: int, norm: str) -> nn.Sequential:
     """Return average pooling to `grid` x `grid` cells, 1x1 convolution, norm, ReLU."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(grid), ConvNormReLU(in_channels, out_channels, 1, norm))

@@ -64,16 +64,6 @@ def deepest_level(features: FeatureInfo, who: str) -> int:
     return len(features) - 1
 
 
-def auxiliary_level(features: FeatureInfo, who: str) -> int:
-    """Return the index of the map before the deepest, which auxiliary heads read."""
-    if len(features) < 3:
-        raise IncompatiblePartsError(
-            f"{who}: auxiliary=True needs two or more feature maps below the image; the encoder gives strides "
-            f"{', '.join(map(str, features.strides))}. Choose a larger encoder_depth."
-        )
-    return len(features) - 2
-
-
 def refuse_isotropic(features: FeatureInfo, who: str) -> None:
     """Raise IncompatiblePartsError if all maps below the image have one stride."""
     if features.isotropic:

@@ -11,16 +11,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.heads import Activation, AuxiliaryHead, FCNHead
-from segcore_plugin_decoders.layers import ConvNormReLU, initialise, pooling_branch, resize
-from segcore_plugin_decoders.levels import auxiliary_level, deepest_level
+from segcore import FeatureInfo
+from segcore_plugin_decoders.heads import FCNSupervised
+from segcore_plugin_decoders.layers import GRIDS, ConvNormReLU, initialise, pooling_branch, resize
+from segcore_plugin_decoders.levels import deepest_level
 from segcore_plugin_decoders.options import check_positive, check_probability
 
-GRIDS = (1, 2, 3, 6)
 
-
-class PSPNet(Decoder):
+class PSPNet(FCNSupervised):
     """Decoder of PSPNet; returns (N, psp_channels, H/8, W/8). Asks for output stride 8, in legacy for depth 3.
 
     Args:
@@ -46,8 +44,8 @@ class PSPNet(Decoder):
         check_positive("pspnet", "psp_channels", psp_channels)
         check_probability("pspnet", "dropout", dropout)
         deepest = features.channels[deepest_level(features, "pspnet")]
-        self.auxiliary = auxiliary_level(features, "pspnet") if auxiliary else None
-        self.auxiliary_channels = features.channels[-2]
+        if auxiliary:
+            self.read_auxiliary(features, "pspnet")
         self.psp = PyramidPooling(deepest, norm, align_corners=legacy)
         self.conv = ConvNormReLU(self.psp.out_channels, psp_channels, 1, norm)
         self.dropout = nn.Dropout2d(dropout)
@@ -60,19 +58,10 @@ class PSPNet(Decoder):
         """Return output stride 8, or depth 3 in legacy."""
         return {"depth": 3} if options.get("legacy") else {"output_stride": 8}
 
-    def default_head(self, classes: int, activation: Activation = None) -> nn.Module:
-        """Return the head, which gives a second mask if there is an auxiliary map."""
-        if self.auxiliary is None:
-            return super().default_head(classes, activation)
-        second = FCNHead(self.auxiliary_channels, classes, activation)
-        return AuxiliaryHead(
-            self.out_channels, classes, self.head_kernel_size, activation, self.head_align_corners, [second]
-        )
-
     def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Pool the deepest map and fuse."""
         x = self.dropout(self.conv(self.psp(features[-1])))  # (N, psp_channels, H/8, W/8)
-        return x if self.auxiliary is None else (x, features[self.auxiliary])
+        return self.outputs(x, features)
 
 
 class PyramidPooling(nn.Module):

@@ -9,16 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.heads import Activation, AuxiliaryHead, FCNHead
-from segcore_plugin_decoders.layers import ConvNormReLU, LayerNorm, initialise, pooling_branch, resize
-from segcore_plugin_decoders.levels import auxiliary_level, pyramid_levels
+from segcore import FeatureInfo
+from segcore_plugin_decoders.heads import FCNSupervised
+from segcore_plugin_decoders.layers import GRIDS, ConvNormReLU, LayerNorm, initialise, pooling_branch, resize
+from segcore_plugin_decoders.levels import pyramid_levels
 from segcore_plugin_decoders.options import check_positive, check_probability
 
-GRIDS = (1, 2, 3, 6)
 
-
-class UPerNet(Decoder):
+class UPerNet(FCNSupervised):
     """Decoder of UPerNet; returns (N, channels, H/4, W/4).
 
     Args:
@@ -47,8 +45,8 @@ class UPerNet(Decoder):
         check_positive("upernet", "channels", channels)
         check_probability("upernet", "dropout", dropout)
         self.levels = pyramid_levels(features, "upernet")
-        self.auxiliary = auxiliary_level(features, "upernet") if auxiliary else None
-        self.auxiliary_channels = features.channels[-2]
+        if auxiliary:
+            self.read_auxiliary(features, "upernet")
         counts = [features.channels[level] for level in self.levels]
         self.feature_norms = nn.ModuleList(LayerNorm(count, eps=1e-6) if legacy else nn.Identity() for count in counts)
         self.psp = PyramidPooling(counts[-1], channels, norm, legacy)
@@ -62,15 +60,6 @@ class UPerNet(Decoder):
         self.head_align_corners = legacy
         initialise(self)
 
-    def default_head(self, classes: int, activation: Activation = None) -> nn.Module:
-        """Return the head, which gives a second mask if there is an auxiliary map."""
-        if self.auxiliary is None:
-            return super().default_head(classes, activation)
-        second = FCNHead(self.auxiliary_channels, classes, activation)
-        return AuxiliaryHead(
-            self.out_channels, classes, self.head_kernel_size, activation, self.head_align_corners, [second]
-        )
-
     def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
         """Build the pyramid from the deepest map and fuse all its levels at the finest one."""
         maps = [norm(features[level]) for norm, level in zip(self.feature_norms, self.levels, strict=True)]
@@ -83,7 +72,7 @@ class UPerNet(Decoder):
         size = pyramid[-1].shape[-2:]
         joined = torch.cat([resize(level, size) for level in pyramid[::-1]], dim=1)
         fused = self.dropout(self.fusion_block(joined))  # (N, channels, H/4, W/4)
-        return fused if self.auxiliary is None else (fused, features[self.auxiliary])
+        return self.outputs(fused, features)
 
 
 class PyramidPooling(nn.Module):
