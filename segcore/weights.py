@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.resources
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from segcore.discovery import catalogue
+from segcore.download import cache_dir, fetch, package_path, problem_of
 from segcore.encoder import EncoderMixin
 from segcore.errors import PluginError, WeightsError, near_match, shorten
 from segcore.specs import EncoderSpec, Weights, qualified_name
 from segcore.tensorfile import TensorFile, TensorFileError
+from segcore.transforms import Preprocessing
 
 WeightsLike = str | os.PathLike[str] | Mapping[str, Tensor] | None
 
@@ -77,6 +77,7 @@ def load_encoder_weights(
         record = spec.weights[tag]
         state = _read(open_weights(spec, tag))
         origin = {"tag": tag, "source": record.url, "license": record.license, "sha256": record.sha256}
+        origin["preprocessing"] = Preprocessing.from_weights(record).as_dict()
     assert isinstance(encoder, EncoderMixin)
     state = encoder.adapt_input(encoder.convert_state_dict(state), input_init)
     load_strictly(encoder, state, f"the weights of {type(encoder).__name__}")
@@ -103,10 +104,11 @@ def _read(path: Path) -> dict[str, Tensor]:
 def open_weights(spec: EncoderSpec, tag: str) -> Path:
     """Return a local, verified file of published weights.
 
-    Plugins are asked first (`segcore_open_weights`), then package data are looked up.
+    Plugins are asked first (`segcore_open_weights`), then package data and the caches are looked up, then the file is
+    downloaded.
 
     Raises:
-        WeightsError: the file is not at hand, or its checksum is wrong.
+        WeightsError: the file is not at hand and cannot be fetched, or is not what was published.
         PluginError: a plugin's hook raised.
     """
     record = spec.weights[tag]
@@ -121,45 +123,36 @@ def open_weights(spec: EncoderSpec, tag: str) -> Path:
             ) from error
         if path is not None:
             return _verified(Path(path), record, plugin.title)
-    if record.url.startswith("package://"):
-        package, _, name = record.url.removeprefix("package://").partition("/")
-        file = importlib.resources.files(package).joinpath(name)
-        return _verified(Path(str(file)), record, package)
-    raise WeightsError(
-        f"weights {tag!r} of {qualified_name(spec)!r} lie at {record.url} and are not on this machine. "
-        f"Fetch the file by other means and pass its path as the weights."
-    )
-
-
-def cache_dir() -> Path:
-    """Return the folder for downloaded weights: ``SEGCORE_CACHE``, else ``~/.cache/segcore``."""
-    return Path(os.environ.get("SEGCORE_CACHE") or Path.home() / ".cache" / "segcore")
+    package = package_path(record)
+    if package is not None:
+        return _verified(package, record, "its package")
+    return fetch(record, qualified_name(spec), tag)
 
 
 def _verified(path: Path, record: Weights, giver: str) -> Path:
     if not path.is_file():
         raise WeightsError(f"{giver} gives {str(path)!r} for {record.url}, but there is no such file.")
-    if record.sha256 is not None:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != record.sha256:
-            raise WeightsError(
-                f"{str(path)!r}, given by {giver}, is not what {record.url} published: "
-                f"its SHA-256 is {digest[:16]}..., {record.sha256[:16]}... was expected. The file is not used."
-            )
+    wrong = problem_of(path, record)
+    if wrong:
+        raise WeightsError(
+            f"{str(path)!r}, given by {giver}, is not what {record.url} published: {wrong}. The file is not used."
+        )
     return path
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str, *, assign: bool = False) -> None:
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load a state dict whose keys and shapes must all fit; nothing is loaded if they do not.
 
     Raises:
         WeightsError: with counts and the first missing, unexpected and misshapen keys.
     """
-    problem = misfit({key: tuple(value.shape) for key, value in module.state_dict().items()}, state)
+    wanted = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    problem = misfit(wanted, state)
     if problem:
-        raise WeightsError(f"{what} do not fit: {problem}.")
-    module.load_state_dict(dict(state), strict=True, assign=assign)
+        whole = any(key.startswith(("encoder.", "module.", "model.encoder.")) for key in state)
+        hint = " These are the weights of a whole model: load it with from_pretrained." if whole else ""
+        raise WeightsError(f"{what} do not fit: {problem}.{hint}")
+    module.load_state_dict(with_counters(wanted, state), strict=True)
 
 
 def misfit(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Any]) -> str | None:
@@ -179,7 +172,7 @@ def misfit(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Any]) -> s
     return ", ".join(parts) or None
 
 
-def fresh_counters(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_counters(wanted: Iterable[str], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state dict with BatchNorm's step counters added where old files lack them."""
     lacking = [key for key in wanted if key not in state and key.endswith("num_batches_tracked")]
     return dict(state) | {key: torch.zeros((), dtype=torch.int64) for key in lacking}
