@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from segcore import OptionValueError
 from segcore_plugin_timm.guard import guard
+
+UNPRUNED = frozenset({"CoaT", "CrossVit", "EfficientViM", "EfficientViMDistilled"})
+"""Networks in which timm's pruning leaves parameters behind that no feature needs."""
 
 _WRAPPING = ("features_only", "out_indices", "feature_cls")
 
@@ -92,6 +97,17 @@ def _prune(network: nn.Module) -> nn.Module:
         final: Any = network.stage4[-1]  # type: ignore[index]
         final.fuse_layers = final.fuse_layers[:last]
     return network
+
+
+def freeze_unused(network: nn.Module, in_channels: int, height: int, width: int) -> None:
+    """Stop the training of parameters that no feature of an `UNPRUNED` network depends on."""
+    if type(getattr(network, "model", None)).__name__ not in UNPRUNED:
+        return
+    twin = copy.deepcopy(network).to("meta").eval()
+    features = twin(torch.empty(1, in_channels, height, width, device="meta"))
+    torch.stack([feature.sum() for feature in features]).sum().backward()  # type: ignore[no-untyped-call]
+    for parameter, counterpart in zip(network.parameters(), twin.parameters(), strict=True):
+        parameter.requires_grad_(counterpart.grad is not None)
 
 
 class _StemNetwork(nn.Module):

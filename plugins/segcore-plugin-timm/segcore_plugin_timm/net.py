@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcore import EncoderMixin, IncompatiblePartsError, InputError, OptionValueError, SegcoreError
 from segcore_plugin_timm.architectures import Architecture, facts
-from segcore_plugin_timm.build import create_model, features_network, gives_prefix_tokens
+from segcore_plugin_timm.build import create_model, features_network, freeze_unused, gives_prefix_tokens
 from segcore_plugin_timm.keys import fits, match_keys
 from segcore_plugin_timm.measure import measure
 
@@ -120,6 +120,7 @@ class TimmEncoder(nn.Module, EncoderMixin):
         self._size_multiple = 1 if one_size else row.multiple
         self._prefix_tokens = gives_prefix_tokens(self.model) if isotropic else 0
         self._first_conv = _first_convs(self.model, in_channels)
+        freeze_unused(self.model, in_channels, *(self._image_size or (row.size, row.size)))
 
     @staticmethod
     def _check(name: str, row: Architecture, depth: int, in_channels: int, output_stride: int) -> None:
