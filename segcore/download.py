@@ -72,8 +72,9 @@ def _on_hub(record: Weights) -> bool:
 def problem_of(path: Path, record: Weights, came: Callable[[int], None] = lambda _: None) -> str | None:
     """Return in a few words why a file is not the published one, or None if it is.
 
-    Where the record has no checksum, the file is compared with the digest that the first download had. That is noted
-    in the cache; the first download itself is compared with the digest by which the hub names it, if it is known.
+    Where the record has no checksum, the file must be a sound safetensors file and have the digest of the first
+    download. That is noted in the cache; the first download itself is compared with the digest by which the hub names
+    it, if it does.
 
     Args:
         path: the file.
@@ -82,16 +83,17 @@ def problem_of(path: Path, record: Weights, came: Callable[[int], None] = lambda
     """
     from segcore.tensorfile import TensorFile, TensorFileError  # imports torch, which listing does not need
 
-    try:
-        TensorFile(path)
-        digest = hub.digest_of(path, came=came)
-    except (TensorFileError, OSError) as error:
-        return f"it is no sound safetensors file ({error})"
     wanted, when = record.sha256, ""
     if wanted is None:
         wanted, when = _noted(record), " as at the first download"
     if wanted is None:
         wanted, when = hub.object_id(path), " by the hub"
+    try:
+        if record.sha256 is None:
+            TensorFile(path)
+        digest = hub.digest_of(path, came=came)
+    except (TensorFileError, OSError) as error:
+        return f"it is no sound safetensors file ({error})"
     if wanted and SHA256.fullmatch(wanted) and digest != wanted:
         return f"its SHA-256 is {digest[:16]}..., {wanted[:16]}... was expected{when}"
     if record.sha256 is None and (record.revision or not _on_hub(record)):

@@ -24,13 +24,17 @@ WITHOUT_TORCH = {
     "discovery",
     "local",
     "registry",
+    "hub",
+    "transfer",
+    "download",
     "cli",
+    "weights_commands",
 }
 FACES = {
     ("model", "checkpoints"),
     ("registry", "create"),
 }  # methods and functions that forward to assembly, when called
-CORE = {"torch", "pluggy", "safetensors", "packaging", "click"} | {"filelock"}  # which comes with torch
+CORE = {"torch", "pluggy", "safetensors", "packaging", "click", "filelock"}
 OPTIONAL = {"huggingface_hub"}  # the extra `hub`
 STANDARD = set(__import__("sys").stdlib_module_names)
 
