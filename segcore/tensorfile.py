@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import mmap
 import os
+import platform
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,12 +196,15 @@ def _bytes(tensor: Tensor) -> memoryview:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file in the same folder; on success it is flushed to disk and renamed to `path`.
 
-    The mode is that of the old file, or what the umask gives a new one. On any exception the old file stays.
+    The mode is that of the old file, or what the umask gives a new one. On any exception the old file stays. What a
+    killed process left behind is removed.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    stem = f".{path.name}.{host}-"
+    _remove_litter(path.parent, stem)
+    temporary = path.with_name(f"{stem}{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield temporary
         temporary.chmod(_mode_for(path))
         _flush(temporary)
@@ -208,6 +213,25 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _remove_litter(folder: Path, stem: str) -> None:
+    for entry in folder.glob(f"{stem}*.tmp"):
+        owner = entry.name.removeprefix(stem).partition("-")[0]
+        if owner.isdecimal() and not _alive(int(owner)):
+            entry.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if os.name == "nt":  # there a signal of 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _mode_for(path: Path) -> int:

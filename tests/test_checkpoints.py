@@ -1,8 +1,5 @@
 import copy
 import json
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -225,56 +222,6 @@ def test_the_embedded_config_counts(saved):
         assert segcore.from_pretrained(folder).config == model.config
     (folder / "config.json").unlink()
     assert segcore.from_pretrained(folder).config == model.config
-
-
-KILLED = """
-import os, signal, sys
-import segcore, torch
-from segcore.testing import TinyDecoder, TinyEncoder
-segcore.encoders["tiny"], segcore.decoders["tinydec"] = TinyEncoder, TinyDecoder
-model = segcore.create_model("tinydec", "tiny", classes=2)
-with torch.no_grad():
-    [value.fill_(2) for value in model.parameters()]
-calls = ("open", "mkstemp", "chmod", "fsync", "replace", "unlink", "rename")
-count = 0
-def audit(event, arguments):
-    global count
-    watched = event in {{"os.chmod", "os.rename", "os.remove", "os.mkdir"}} or (event in {{"open", "tempfile.mkstemp"}} and "{folder}" in str(arguments))
-    if watched:
-        count += 1
-        if count == {at}:
-            os.kill(os.getpid(), signal.SIGKILL)
-sync = os.fsync
-def fsync(descriptor):
-    audit("os.chmod", ())
-    sync(descriptor)
-    audit("os.chmod", ())
-os.fsync = fsync
-sys.addaudithook(audit)
-model.save_pretrained("{folder}")
-print("survived", count)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_save_leaves_the_old_or_the_new_checkpoint(tiny, tmp_path):
-    for at in range(1, 60):
-        folder = tmp_path / f"at{at}"
-        old = segcore.create_model("tinydec", "tiny", classes=2)
-        with torch.no_grad():
-            for value in old.parameters():
-                value.fill_(1)
-        old.save_pretrained(folder)
-        code = KILLED.format(folder=folder, at=at)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        values = {value.mean().item() for value in segcore.from_pretrained(folder).parameters()}
-        assert values in ({1.0}, {2.0})
-        if done.returncode == 0:
-            assert values == {2.0}
-            assert at > 5, "the kill points were not reached"
-            return
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    raise AssertionError("the save never survived")
 
 
 def test_observers_see_the_loaded_model(saved, monkeypatch):
