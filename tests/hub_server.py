@@ -158,6 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.facts(repository, revision)
         if verb == "branch":
             self.server.created.append({"branch": revision})
+            self.server.commit(repository, {}, revision)
             return self.status(200)
         if verb == "preupload":
             files = [

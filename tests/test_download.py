@@ -15,6 +15,7 @@ from pathlib import Path
 import huggingface_hub
 import huggingface_hub.constants
 import huggingface_hub.errors
+import huggingface_hub.file_download
 import pytest
 import torch
 from safetensors.torch import save
@@ -56,10 +57,10 @@ def surroundings(tmp_path, monkeypatch):
 def hugging(server, tmp_path, monkeypatch):
     """The server as the endpoint of huggingface_hub, with an empty cache."""
     constants = huggingface_hub.constants
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(huggingface_hub.file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
