@@ -21,6 +21,7 @@ from segcore.errors import (
 from segcore.features import FeatureInfo, levels_at_depth
 from segcore.heads import Activation, ClassificationHead
 from segcore.model import SegmentationModel
+from segcore.neck import PyramidNeck
 from segcore.options import check_aux, factory_of, resolve_options, split_options, takes_option, tuples, whole_number
 from segcore.registry import decoders, encoders
 from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
@@ -55,7 +56,8 @@ def create_model(
         aux_params: for a classification head on the deepest feature map, ``{"classes": 4, "pooling": "avg" or "max",
             "dropout": 0.2, "activation": None}``; the model then returns ``(mask, label)``.
         **options: ``encoder_<option>`` and ``decoder_<option>`` go to the parts, ``encoder_depth=4``; each is checked
-            against what the part takes. ``encoder_input_init`` says how published weights are fitted to other
+            against what the part takes. ``encoder_neck="pyramid"`` makes a pyramid of a plain ViT, see
+            `segcore.neck.PyramidNeck`. ``encoder_input_init`` says how published weights are fitted to other
             numbers of channels, see `segcore.encoder.adapt_input_weight`.
 
     Returns:
@@ -141,7 +143,8 @@ def create_encoder(
         encoder: name, record, or a ready module, which is returned after loading the weights.
         weights: as `encoder_weights` in `create_model`.
         in_channels: channels of the image; 3 by default.
-        **options: of the encoder: ``depth``, ``output_stride``, ... and ``input_init``.
+        **options: of the encoder: ``depth``, ``output_stride``, ...; ``input_init``; and ``neck="pyramid"``, which
+            makes strides 4 to 32 out of any encoder of one resolution, such as a plain ViT, with ``neck_channels``.
 
     Raises:
         SegcoreError: for the reasons that `create_model` has.
@@ -202,20 +205,31 @@ def _build_encoder(
         if options:
             raise UnknownOptionError(f"a ready encoder takes no options, got {shorten(map(repr, options))}.")
         return _ready_encoder(encoder, weights, in_channels, input_init)
+    neck, neck_channels = options.pop("neck", None), options.pop("neck_channels", None)
+    neck_depth: Any = options.pop("depth", wishes.get("depth", 5)) if neck is not None else None
+    if neck is None and neck_channels is not None:
+        raise OptionValueError(f"encoder_neck_channels={neck_channels!r} needs encoder_neck='pyramid'.")
+    if neck not in {None, "pyramid"}:
+        raise OptionValueError(f"encoder_neck={neck!r}: it is 'pyramid', or None for none.")
     spec = _encoder_spec(encoder)
     wanted = whole_number("in_channels", 3 if in_channels is None else in_channels)
     check_weights(weights, spec)
     factory = factory_of(spec)
     if options.get("output_stride") == spec.output_strides[-1] and not takes_option(factory, "output_stride"):
         del options["output_stride"]  # asked to do without dilation, which it does
+        wishes = {name: value for name, value in wishes.items() if name != "output_stride"}
     resolved = resolve_options(spec, factory, options)
-    resolved |= _grant(spec, factory, wishes, options)
+    resolved |= _grant(spec, factory, {} if neck else wishes, options)
     _check_shared(spec, resolved)
     built = _call(spec, factory, resolved, wanted)
     _verify(spec, built, resolved.get("output_stride"), promised=options.keys() <= _FORESEEN)
     if built.in_channels != wanted:
         built.set_in_channels(wanted, input_init)
     origin = load_encoder_weights(built, weights, spec, input_init)
+    if neck is not None:
+        channels = 256 if neck_channels is None else neck_channels
+        built = PyramidNeck(built, channels=channels, depth=neck_depth)
+        resolved |= {"neck": neck, "neck_channels": channels, "depth": neck_depth}
     part = _part(spec, resolved) | {"input_init": input_init, "weights": origin}
     return built, part
 

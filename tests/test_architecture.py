@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 _ORDER = {
     1: "errors features specs hookspecs",
-    2: "encoder heads decoder model tensorfile",
+    2: "encoder neck heads decoder model tensorfile",
     3: "owners installed discovery local registry",
     4: "options transforms weights hub transfer download create config skeleton foreign card checkpoints convert",
     5: "cli weights_commands __main__ __init__ testing",

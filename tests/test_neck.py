@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from segcore_plugin_timm.neck import PyramidNeck
 from segcore_plugin_timm.net import TimmEncoder
 from torch import nn
 
+import segcore
 from segcore import EncoderMixin, IncompatiblePartsError, OptionValueError
+from segcore.neck import PyramidNeck
 from segcore.testing import TinyEncoder
 
 
@@ -77,3 +78,61 @@ def test_what_cannot_be_wrapped_is_refused():
         PyramidNeck(nn.Identity())
     with pytest.raises(OptionValueError, match="depth of 2 to 5"):
         PyramidNeck(Patches(8), depth=1)
+
+
+@pytest.mark.parametrize("patch", [14, 16])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        "unet",
+        "unetplusplus",
+        "manet",
+        "linknet",
+        "fpn",
+        "pspnet",
+        "pan",
+        "deeplabv3",
+        "deeplabv3plus",
+        "upernet",
+        "segformer",
+    ],
+)
+def test_every_pyramid_decoder_takes_a_plain_vit_with_a_neck(decoder, patch):
+    class Plain(Patches):
+        def __init__(self, in_channels=3):
+            super().__init__(patch, in_channels=in_channels)
+
+    segcore.encoders["plain"] = Plain
+    if decoder in {"pspnet", "deeplabv3"}:  # they read the deepest map alone, which a plain ViT has
+        assert segcore.create_model(decoder, "plain", encoder_output_stride=32)(torch.rand(2, 3, 50, 60)).shape[2:] == (
+            50,
+            60,
+        )
+    else:
+        with pytest.raises(IncompatiblePartsError, match="encoder_neck='pyramid'"):
+            segcore.create_model(decoder, "plain", encoder_output_stride=32)
+    model = segcore.create_model(
+        decoder, "plain", encoder_neck="pyramid", encoder_neck_channels=16, classes=2, in_channels=4
+    )
+    assert model(torch.rand(2, 4, 75, 90)).shape == (2, 2, 75, 90)
+    assert model.config["encoder"]["options"] == {"neck": "pyramid", "neck_channels": 16, "depth": 5}
+    del segcore.encoders["plain"]
+
+
+def test_a_model_with_a_neck_is_saved_and_loaded(tmp_path):
+    model = segcore.create_model(
+        "unet", "timm/vit_tiny_patch16_224", encoder_neck="pyramid", encoder_neck_channels=8
+    ).eval()
+    model.save_pretrained(tmp_path)
+    loaded, x = segcore.from_pretrained(tmp_path), torch.rand(1, 3, 50, 70)
+    assert torch.equal(loaded(x), model(x))
+    assert loaded.config == model.config
+
+
+def test_wrong_necks():
+    with pytest.raises(OptionValueError, match="encoder_neck='pyramids'"):
+        segcore.create_model("unet", "timm/vit_tiny_patch16_224", encoder_neck="pyramids")
+    with pytest.raises(OptionValueError, match="needs encoder_neck"):
+        segcore.create_model("unet", "resnet18", encoder_neck_channels=8)
+    with pytest.raises(IncompatiblePartsError, match="Use it without a neck"):
+        segcore.create_model("unet", "resnet18", encoder_neck="pyramid")

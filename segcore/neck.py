@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segcore import EncoderMixin, IncompatiblePartsError, OptionValueError
+from segcore.encoder import EncoderMixin
+from segcore.errors import IncompatiblePartsError, OptionValueError
 
 STRIDES = (4, 8, 16, 32)
 
@@ -63,6 +64,8 @@ class PyramidNeck(nn.Module, EncoderMixin):
         self._in_channels = encoder.in_channels
         self._size_multiple = encoder.size_multiple
         self._strides = (1, *STRIDES)
+        # whole patches double and halve to the very size that a level should have: nothing is left to resize
+        self._exact = encoder.size_multiple % deep[-1] == 0 and math.log2(deep[-1]).is_integer()
         self._out_channels = (encoder.out_channels[0], *(channels for _ in STRIDES))
         self.levels = nn.ModuleList(
             _level(encoder.out_channels[-1], channels, round(math.log2(deep[-1] / stride)))
@@ -76,8 +79,8 @@ class PyramidNeck(nn.Module, EncoderMixin):
         for level, stride in zip(self.levels, self.strides[1:], strict=True):
             rescale, project = level[0], level[1]  # type: ignore[index]
             deep = rescale(maps[-1])  # (N, C, about H/s, about W/s)
-            size = (-(-x.shape[-2] // stride), -(-x.shape[-1] // stride))
-            if tuple(deep.shape[-2:]) != size:
+            if not self._exact:
+                size = (-(-x.shape[-2] // stride), -(-x.shape[-1] // stride))
                 deep = F.interpolate(deep, size=size, mode="bilinear", align_corners=False)
             features.append(project(deep))
         return features
