@@ -20,8 +20,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from segcore import Weights, WeightsError, download, hub, transfer
+import segcore
+from segcore import EncoderSpec, Weights, WeightsError, download, hub, transfer
 from segcore.download import cache_dir, fetch, find, hub_files, own_path, problem_of, push_folder
+from segcore.testing import TinyDecoder, TinyEncoder
 from segcore.transfer import TransferError, watched
 from tests.hub_server import Server, object_id
 
@@ -776,6 +778,35 @@ class TestPush:
         with pytest.raises(WeightsError, match="SEGCORE_OFFLINE forbids it"):
             push_folder(folder, REPOSITORY, **asked)
         assert hugging.requests == []
+
+
+class TestModels:
+    """The whole way: `encoder_weights`, `push_to_hub` and `from_pretrained`."""
+
+    @pytest.fixture
+    def model(self):
+        segcore.encoders["tiny"] = EncoderSpec("tiny", factory=TinyEncoder)
+        segcore.decoders["tinydec"] = TinyDecoder
+        yield segcore.create_model("tinydec", "tiny", classes=3).eval()
+        del segcore.encoders["tiny"]
+        del segcore.decoders["tinydec"]
+
+    def test_pushed_and_pulled(self, hugging, model):
+        segcore.push_to_hub(model, REPOSITORY, token="hf_mine")
+        image = torch.rand(1, 3, 32, 32)
+        commit = hugging.branches[REPOSITORY, "main"]
+        for source, options in ((REPOSITORY, {}), (f"hf://{REPOSITORY}", {"revision": commit})):
+            assert torch.equal(segcore.from_pretrained(source, **options)(image), model(image))
+        hugging.requests.clear()
+        loaded = segcore.from_pretrained(REPOSITORY, local_files_only=True)
+        assert torch.equal(loaded(image), model(image))
+        assert hugging.requests == []
+
+    def test_a_tag_is_fetched(self, hugging, model):
+        data = save(model.encoder.state_dict())
+        spec = EncoderSpec("tiny", factory=TinyEncoder, weights={"own": pinned(hugging, {FILE: data})})
+        encoder = segcore.create_encoder(spec, weights="own")
+        assert all(torch.equal(a, b) for a, b in zip(encoder.parameters(), model.encoder.parameters(), strict=True))
 
 
 def test_the_server_names_files_as_git_does():
