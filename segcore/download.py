@@ -9,8 +9,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
+from urllib.parse import unquote
 
 import filelock
 
@@ -30,8 +30,9 @@ def cache_dir() -> Path:
 
 def own_path(record: Weights) -> Path:
     """Return where segcore's own cache keeps a file, whether it is there or not."""
-    path = urlsplit(record.url).path if not _on_hub(record) else record.url.removeprefix("hf://").replace("/", "--")
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(unquote(path)).name.removesuffix(".safetensors"))[:100]
+    words = unquote(record.url.partition("://")[2].partition("?")[0]).split("/")
+    name = "--".join(words) if _on_hub(record) else words[-1]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", name.removesuffix(".safetensors"))[:100]
     return cache_dir() / "weights" / f"{name}-{(record.sha256 or _key(record))[:16]}.safetensors"
 
 
@@ -59,7 +60,10 @@ def find(record: Weights) -> Path | None:
 
     Package data and both caches are looked up; plugins and servers are not asked.
     """
-    own = package_path(record) or own_path(record)
+    try:
+        own = package_path(record) or own_path(record)
+    except WeightsError:
+        return None
     if own.is_file():
         return own
     return hub.cached(record.url, record.revision) if _on_hub(record) else None

@@ -65,8 +65,10 @@ def cached(url: str, revision: str | None) -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    repository, name = split_address(url)
-    found = try_to_load_from_cache(repository, name, revision=revision)
+    try:
+        found = try_to_load_from_cache(*split_address(url), revision=revision)
+    except ValueError:  # a malformed address
+        return None
     return Path(found) if isinstance(found, str) else None
 
 

@@ -15,7 +15,6 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
-from urllib.parse import urlsplit
 
 from segcore import __version__
 
@@ -152,19 +151,24 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     max_redirections = 5
 
+    def http_error_302(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except BaseException:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        try:
-            _check_scheme(newurl)
-        except TransferError:
-            fp.close()
-            raise
+        _check_scheme(newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _check_scheme(url: str) -> None:
-    if urlsplit(url).scheme not in SCHEMES:
+    if url.partition("://")[0].lower() not in SCHEMES:
         raise TransferError(f"{url:.200} is refused: only {', '.join(SCHEMES)} addresses are fetched")
 
 
@@ -222,7 +226,7 @@ def _attempt(url: str, part: Path, watch: Watch, size: int | None) -> bool:
         raise TransferError(text) from None
     except urllib.error.URLError as error:
         raise _translated(error.reason if isinstance(error.reason, Exception) else error) from error
-    except (http.client.HTTPException, OSError) as error:
+    except (http.client.HTTPException, OSError, ValueError) as error:
         raise _translated(error) from error
     with response:
         if response.status == 206 and (response.headers.get("ETag") != tag or _start(response) != offset):

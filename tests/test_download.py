@@ -271,6 +271,14 @@ class TestWeb:
         monkeypatch.setattr(transfer, "SCHEMES", ("https",))
         refused(record(f"{url}.safetensors"), "only https addresses are fetched")
 
+    @pytest.mark.parametrize("url", ["https://[a.safetensors", "https:///.safetensors", "https://a:x/b.safetensors"])
+    def test_a_malformed_address(self, url):
+        assert own_path(record(url)).parent == cache_dir() / "weights"
+        refused(record(url), "cannot be fetched")
+
+    def test_a_malformed_redirect(self, server):
+        refused(record(server.put("/a.safetensors", b"", "redirect:https://[a")), "cannot be fetched")
+
     def test_https_is_the_only_scheme_outside_of_tests(self):
         code = "import segcore.transfer; print(segcore.transfer.SCHEMES, segcore.transfer.STALL)"
         done = subprocess.run(
@@ -502,6 +510,11 @@ class TestHub:
         finally:
             hugging.storage.stop()
 
+    def test_a_repository_that_cannot_be(self, hugging):
+        weights = record("hf://-a-/b--c/model.safetensors", revision="0" * 40)
+        assert find(weights) is None
+        refused(weights, "HFValidationError")
+
     def test_private_gated_and_missing(self, hugging, monkeypatch):
         weights = pinned(hugging)
         hugging.token = "hf_secret"
@@ -513,6 +526,7 @@ class TestHub:
 
     @pytest.mark.parametrize("url", ["hf://name/model.safetensors", "hf://a/../m.safetensors", "hf:///a/m.safetensors"])
     def test_a_malformed_address(self, url):
+        assert find(record(url)) is None
         with pytest.raises(WeightsError, match="is no address on the hub"):
             get(record(url))
 
