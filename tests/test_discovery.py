@@ -1,6 +1,7 @@
 """Plugins to records: rows 1 to 4, 12, 15 to 22, 28, 33 to 35, 39, 40, 43, 44, 46 and 49 of the table of failures."""
 
 import itertools
+import os
 import re
 import sys
 import threading
@@ -654,6 +655,31 @@ def test_row_44_another_package_takes_the_namespace_of_a_loaded_one(site):
     assert "in use until this program is restarted" in site.plugin("two").notes[0]
     assert site.look() == []
     site.check_neighbours()
+
+
+@pytest.mark.parametrize("namespace", ["tiny", "renamed"])
+def test_row_44_another_package_brings_the_module_of_a_loaded_one(site, namespace):
+    site.install("tiny", listing("tiny-s"), distribution="one", module="fake_tiny")
+    assert site.look() == []
+    site.uninstall("one")
+    site.install(namespace, listing("tiny-m"), distribution="two", module="fake_tiny")
+    assert [plugin.distribution for plugin in site.catalogue.rescan()] == ["one"]
+    assert list(site.catalogue.plugins()) == ["aaa", "tiny", "zzz"]
+    assert site.encoders.names("tiny*") == ["tiny-s"]
+    assert site.look() == []
+    site.check_neighbours()
+
+
+def test_row_44_refresh_sees_modules_that_the_import_system_has_not_noticed(site, tmp_path, monkeypatch):
+    (tmp_path / "modules").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    assert site.look() == []
+    before = (tmp_path / "modules").stat()
+    site.install("tiny", None)
+    (tmp_path / "modules" / "segcore_plugin_tiny.py").write_text(listing("tiny-s"))
+    os.utime(tmp_path / "modules", ns=(before.st_atime_ns, before.st_mtime_ns))  # as on a coarse file system
+    assert site.catalogue.rescan() == []
+    site.check("tiny", "ok")
 
 
 def test_row_44_second_claim_to_the_namespace_of_a_loaded_one(site):
