@@ -451,6 +451,8 @@ def test_row_34_plugin_uses_the_registry_while_it_is_loaded(site, monkeypatch, u
     assert "PluginError: " in messages[0]
     assert "'tiny'" in messages[0]
     assert "is being loaded" in messages[0]
+    title = re.fullmatch(r"segcore\.([A-Z]\w*)", use)
+    assert title is None or f"segcore has no public name '{title[1]}'" in messages[0]
     plugins = {plugin.namespace: plugin for plugin in segcore.list_plugins()}
     assert {name: plugin.status for name, plugin in plugins.items()} == {
         "aaa": "ok",
