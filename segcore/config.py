@@ -30,6 +30,7 @@ _SCHEMA: dict[str, tuple[type, ...]] = {
     "class_names": (list, type(None)),
     "preprocessing": (dict, type(None)),
 }
+_OPTIONAL = {"class_names", "preprocessing"}
 
 
 def portable_config(
@@ -103,7 +104,8 @@ def check_config(config: Any) -> None:
             raise CheckpointError(f"the config has an unknown field {key[:60]!r}.")
     for key, kinds in _SCHEMA.items():
         value = config.get(key)
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        lacking = key not in config and key not in _OPTIONAL
+        if lacking or not isinstance(value, kinds) or isinstance(value, bool):
             raise CheckpointError(f"the config's field {key!r} is missing or malformed: {value!r:.60}.")
     for kind in ("encoder", "decoder"):
         _check_part(kind, config[kind])

@@ -151,6 +151,7 @@ CONFIGS = {
     "newer": lambda c, t: c | {"format": 99},
     "no format": lambda c, t: {k: v for k, v in c.items() if k != "format"},
     "format a bool": lambda c, t: c | {"format": True},
+    "no activation": lambda c, t: {k: v for k, v in c.items() if k != "activation"},
     "unknown field": lambda c, t: c | {"extra": 1},
     "a billion classes": lambda c, t: c | {"classes": 10**9},
     "negative classes": lambda c, t: c | {"classes": -1},
