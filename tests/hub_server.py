@@ -146,7 +146,10 @@ class Handler(BaseHTTPRequestHandler):
         if parts[0] == "repos":
             self.server.created.append(json.loads(self.body))
             facts = self.server.created[-1]
-            url = f"{self.server.url}/{facts.get('organization', 'owner')}/{facts['name']}"
+            repository = f"{facts.get('organization', 'owner')}/{facts['name']}"
+            url = f"{self.server.url}/{repository}"
+            if repository not in self.server.repositories:
+                self.server.commit(repository, {})
             return self.status(200, {}, json.dumps({"url": url}).encode())
         if parts[0] == "validate-yaml":
             return self.status(200, {}, b'{"errors": [], "warnings": []}')
