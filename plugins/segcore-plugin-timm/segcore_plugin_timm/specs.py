@@ -88,7 +88,7 @@ def unpinned(architecture: str, tag: str) -> str:
     record = tag_record(architecture, tag)
     return (
         f"{architecture}.{tag} lies at {record.url}, for which timm states neither a revision nor a checksum, and this "
-        f"package has no pin. Fetch the file and pass its path as the weights of {canonical(architecture)!r}, or vouch "
+        f"package has no pin. Fetch the file and pass its path as the weights of {'timm/' + architecture!r}, or vouch "
         f"for it yourself: encoder=segcore_plugin_timm.tag_spec({architecture + '.' + tag!r}, revision='<commit>')"
     )
 
@@ -104,8 +104,9 @@ def tag_spec(name: str, revision: str | None = None) -> EncoderSpec:
     Raises:
         UnknownNameError: timm has no such architecture or tag.
     """
-    architecture, _, tag = name.removeprefix("timm/").partition(".")
-    found = find(canonical(architecture))
+    asked, _, tag = name.removeprefix("timm/").partition(".")
+    architecture = asked.removeprefix("tu-")
+    found = find(f"timm/{asked}")
     if found is None or tag not in tags_of(architecture):
         known = ", ".join(tags_of(architecture)[:5])
         raise UnknownNameError(

@@ -241,6 +241,7 @@ def test_a_record_with_any_tag_can_be_made_and_used_instead_of_a_name():
     assert spec.problem() is None
     assert spec.weights["gluon_in1k"].revision == REVISION
     assert plugin.tag_spec("vgg16.tv_in1k").name == "vgg16"
+    assert plugin.tag_spec("tu-vgg16.tv_in1k").name == "tu-vgg16"
     with pytest.raises(UnknownNameError, match="Tags of 'resnet18': "):
         plugin.tag_spec("resnet18.none")
     with pytest.raises(UnknownNameError, match="timm publishes no"):
