@@ -5,7 +5,7 @@ import warnings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads cost eight times the CPU under load
 
-from segcore_plugin_timm.guard import guard  # noqa: E402 - the setting above must precede torch
+from segcore_plugin_timm.guard import guard
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that detection operators are missing is no news to tests of segmentation

@@ -34,7 +34,7 @@ _HOMES = {
         "WeightsError",
     ),
     "features": ("FeatureInfo",),
-    "heads": ("ClassificationHead", "SegmentationHead"),
+    "heads": ("Activation", "ClassificationHead", "SegmentationHead", "make_activation"),
     "hookspecs": ("hookimpl",),
     "installed": ("Plugin",),
     "model": ("SegmentationModel",),
@@ -45,6 +45,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Activation",
     "AmbiguousNameError",
     "CheckpointError",
     "ClassificationHead",
@@ -82,6 +83,7 @@ __all__ = [
     "list_decoders",
     "list_encoders",
     "list_plugins",
+    "make_activation",
     "preprocessing",
     "push_to_hub",
     "refresh",
@@ -110,7 +112,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from segcore.features import FeatureInfo
-    from segcore.heads import ClassificationHead, SegmentationHead
+    from segcore.heads import Activation, ClassificationHead, SegmentationHead, make_activation
     from segcore.hookspecs import hookimpl
     from segcore.installed import Plugin
     from segcore.model import SegmentationModel

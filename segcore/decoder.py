@@ -58,6 +58,6 @@ class Decoder(nn.Module):
             resize=self.output_stride > 1,
         )
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Fuse the feature maps."""
+    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        """Fuse the feature maps; several results are for a head of the decoder's own."""
         raise NotImplementedError

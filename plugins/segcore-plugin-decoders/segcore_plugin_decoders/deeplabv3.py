@@ -64,7 +64,7 @@ class DeepLabV3(FCNSupervised):
         self.head_align_corners = legacy
         initialise(self)
 
-    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Look at the deepest map at several scales, and fuse."""
         x = self.relu(self.bn(self.conv(self.aspp(features[-1]))))  # (N, channels, H/8, W/8)
         return self.outputs(x, features)

@@ -14,8 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from segcore import Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
-from segcore_plugin_decoders.heads import Activation
+from segcore import Activation, Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead, make_activation
 from segcore_plugin_decoders.layers import initialise, resize
 from segcore_plugin_decoders.levels import deepest_level
 from segcore_plugin_decoders.options import channels_of_levels, check_choice, check_positive
@@ -233,7 +232,8 @@ class DPTHead(nn.Module):
 
     def __init__(self, in_channels: int, classes: int, activation: Activation, align_corners: bool) -> None:
         super().__init__()
-        classify, _, self.activation = SegmentationHead(in_channels, classes, 1, activation)
+        self.activation = make_activation(activation)
+        classify = SegmentationHead(in_channels, classes, 1)[0]
         conv = nn.Conv2d(in_channels, in_channels, 3, padding=1, bias=False)
         initialise(conv)
         self.head = nn.Sequential(conv, nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), nn.Dropout(0.1), classify)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from segcore import Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
+from segcore import Activation, Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
 from segcore_plugin_decoders.layers import ConvNormReLU, initialise
-
-Activation = str | Callable[[Tensor], Tensor] | type[nn.Module] | None
 
 
 class AuxiliaryHead(SegmentationHead):

@@ -58,7 +58,7 @@ class PSPNet(FCNSupervised):
         """Return output stride 8, or depth 3 in legacy."""
         return {"depth": 3} if options.get("legacy") else {"output_stride": 8}
 
-    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Pool the deepest map and fuse."""
         x = self.dropout(self.conv(self.psp(features[-1])))  # (N, psp_channels, H/8, W/8)
         return self.outputs(x, features)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segcore import Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
-from segcore_plugin_decoders.heads import Activation, AuxiliaryHead
+from segcore import Activation, Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
+from segcore_plugin_decoders.heads import AuxiliaryHead
 from segcore_plugin_decoders.layers import ATTENTIONS, UpBlock, initialise
 from segcore_plugin_decoders.levels import size_at, upsampling_path
 from segcore_plugin_decoders.options import INTERPOLATIONS, channels_of_blocks, check_choice
@@ -101,7 +101,7 @@ class UnetPlusPlus(Decoder):
             self.out_channels, classes, self.head_kernel_size, activation, self.head_align_corners, inner
         )
 
-    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Build the nodes level by level, deepest first, and upsample the outermost to the image's resolution."""
         maps = [features[index] for index in self.maps]
         below = [

@@ -60,7 +60,7 @@ class UPerNet(FCNSupervised):
         self.head_align_corners = legacy
         initialise(self)
 
-    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, features: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
         """Build the pyramid from the deepest map and fuse all its levels at the finest one."""
         maps = [norm(features[level]) for norm, level in zip(self.feature_norms, self.levels, strict=True)]
         state = self.psp(maps[-1])  # (N, channels, H/32, W/32)
