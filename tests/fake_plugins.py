@@ -161,6 +161,8 @@ def fake_site(folder, environ):
     for name in ("SEGCORE_PLUGINS", "SEGCORE_STRICT"):
         environ.delenv(name, raising=False)
     folder.mkdir(exist_ok=True)
+    for name in [name for name in sys.modules if name.startswith("segcore_plugin_")]:
+        environ.delitem(sys.modules, name)  # a real plugin that another test imported must not answer for a fake one
     before = set(sys.modules)
     environ.setattr(sys, "path", [str(folder), *sys.path])
     environ.setattr(sys, "dont_write_bytecode", True)
