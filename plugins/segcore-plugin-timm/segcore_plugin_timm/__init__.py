@@ -5,15 +5,16 @@ This module imports neither torch nor timm; listing reads a table.
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator
-from pathlib import Path
 
-from segcore import EncoderSpec, Weights, hookimpl
+from segcore import EncoderSpec, hookimpl
+from segcore_plugin_timm.architectures import MEASURED_WITH
 from segcore_plugin_timm.families import classic_specs
 from segcore_plugin_timm.specs import find, tag_spec, universal_specs
 
 __version__ = "0.1.0"
-__all__ = ["segcore_find", "segcore_open_weights", "segcore_specs", "tag_spec"]
+__all__ = ["segcore_doctor", "segcore_find", "segcore_specs", "tag_spec"]
 
 
 @hookimpl
@@ -30,10 +31,15 @@ def segcore_find(kind: str, name: str) -> EncoderSpec | None:
 
 
 @hookimpl
-def segcore_open_weights(spec: EncoderSpec, weights: Weights) -> Path | None:
-    """Fetch this plugin's weights from the Hugging Face Hub, through the client that timm depends on."""
-    if not str(spec.factory).startswith("segcore_plugin_timm."):
-        return None
-    from segcore_plugin_timm.hub import fetch
+def segcore_doctor() -> Iterator[str]:
+    """Say if timm is older than the table of its networks."""
+    version = importlib.metadata.version("timm")
+    if _numbers(version) < _numbers(MEASURED_WITH):
+        yield (
+            f"timm {version} is older than the {MEASURED_WITH} that timm's networks were measured with: Swin at other "
+            f"sizes, CrossViT, Xception and NASNet fail. Run `pip install 'timm>={MEASURED_WITH}'`."
+        )
 
-    return fetch(weights)
+
+def _numbers(version: str) -> list[int]:
+    return [int(word) for word in version.split(".")[:3] if word.isdecimal()]

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+MEASURED_WITH = "1.0.31"
+"""The version of timm that the table was made with."""
+
 _TABLE = Path(__file__).with_name("architectures.tsv")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segcore import OptionValueError
+from segcore import IncompatiblePartsError, OptionValueError
+from segcore_plugin_timm.architectures import MEASURED_WITH
 from segcore_plugin_timm.guard import guard
 
 UNPRUNED = frozenset({"CoaT", "CrossVit", "EfficientViM", "EfficientViMDistilled"})
@@ -131,6 +132,8 @@ class _UnhookedNetwork(nn.Module):
 
     def __init__(self, hooked: Any, plain: Any) -> None:
         super().__init__()
+        if not hasattr(plain, "prune_intermediate_layers"):
+            raise IncompatiblePartsError(f"{type(plain).__name__} needs timm {MEASURED_WITH} or newer as an encoder.")
         self.feature_info = hooked.feature_info
         self.pretrained_cfg = hooked.pretrained_cfg
         self.output_fmt = hooked.output_fmt

@@ -100,7 +100,7 @@ class TimmEncoder(nn.Module, EncoderMixin):
                 norm=norm,
                 drop_path_rate=drop_path_rate,
             )
-        except OptionValueError:
+        except SegcoreError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:
             given = {"img_size": img_size, "in_channels": in_channels, "output_stride": output_stride}

@@ -40,23 +40,16 @@ def test_smps_name_builds_with_a_note():
     assert encoder.strides == (1, 2, 4)
 
 
-def test_a_record_with_a_tag_fetches_what_it_states(monkeypatch, tmp_path):
-    import huggingface_hub
-
-    state = timm.create_model("resnet10t").state_dict()
-    save_file(state, tmp_path / "model.safetensors")
-    asked = []
-
-    def download(repository, file, revision):
-        asked.append((repository, revision))
-        return str(tmp_path / file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    model = segcore.create_model(TinyDecoder, tag_spec("resnet10t.c3_in1k"), encoder_weights="c3_in1k")
-    assert asked == [("timm/resnet10t.c3_in1k", None)]
+def test_a_model_of_a_record_with_a_tag_is_named():
+    model = segcore.create_model(TinyDecoder, tag_spec("resnet10t.c3_in1k"), encoder_depth=2)
     assert model.config["encoder"]["name"] == "timm/resnet10t"
-    assert model.config["encoder"]["weights"]["license"] == "apache-2.0"
-    torch.testing.assert_close(model.encoder.model.bn1.weight, state["bn1.weight"])
+
+
+def test_a_vit_becomes_a_pyramid_in_the_core():
+    model = segcore.create_model(TinyDecoder, "timm/vit_tiny_patch16_224", encoder_neck="pyramid").eval()
+    assert model.encoder.strides == (1, 4, 8, 16, 32)
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 40, 50)).shape == (1, 1, 40, 50)
 
 
 def test_what_cannot_be_built_says_so():

@@ -254,29 +254,15 @@ def test_all_tags_have_a_complete_record():
             assert tags.tag_record(architecture, tag, REVISION).problem() is None
 
 
-def test_weights_are_fetched_through_the_hub_client_at_their_revision(monkeypatch, tmp_path):
-    import huggingface_hub
-
-    asked = []
-
-    def download(repository, file, revision):
-        asked.append((repository, file, revision))
-        return str(tmp_path / file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    spec = LISTED["dpn68b"]
-    weights = spec.weights["imagenet+5k"]
-    assert plugin.segcore_open_weights(spec, weights) == tmp_path / "model.safetensors"
-    assert asked == [("smp-hub/dpn68b.imagenet-5k", "model.safetensors", weights.revision)]
-    stranger = type(spec)("other", factory="other.net:Net", out_channels=(3, 8))
-    assert plugin.segcore_open_weights(stranger, weights) is None
-    elsewhere = Weights(url="https://x/y.safetensors", license="mit", source="x", mean=(0.0,), std=(1.0,))
-    assert plugin.segcore_open_weights(spec, elsewhere) is None
-
-
 def test_a_network_that_the_table_lacks_is_measured(monkeypatch):
     full = dict(table())
     line = full.pop("resnet10t")
     monkeypatch.setattr("segcore_plugin_timm.architectures.table", lambda: full)
     spec = module.find("timm/resnet10t")
     assert spec == module.spec_of("resnet10t", parse(line))
+
+
+@pytest.mark.parametrize(("version", "lines"), [("1.0.31", 0), ("1.1.0.dev0", 0), ("1.0.20", 1)])
+def test_an_older_timm_is_reported(monkeypatch, version, lines):
+    monkeypatch.setattr(plugin.importlib.metadata, "version", lambda _name: version)
+    assert len(list(plugin.segcore_doctor())) == lines
