@@ -8,7 +8,7 @@ A plugin's whole compatibility test is::
         plugin = "mine"
 """
 
-from segcore.testing.kit import Case, Conformance, cases
+from segcore.testing.kit import Case, Conformance, Result, cases, run_checks
 from segcore.testing.tiny import TinyDecoder, TinyEncoder, zoo
 
-__all__ = ["Case", "Conformance", "TinyDecoder", "TinyEncoder", "cases", "zoo"]
+__all__ = ["Case", "Conformance", "Result", "TinyDecoder", "TinyEncoder", "cases", "run_checks", "zoo"]
