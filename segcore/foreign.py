@@ -96,13 +96,19 @@ def translate_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _norm(value: object) -> str:
+def _norm(value: object) -> str | dict[str, Any]:
     if isinstance(value, bool):
         return "batchnorm" if value else "identity"
-    if isinstance(value, str) and value in {"batchnorm", "identity"}:
+    if isinstance(value, str) and value.lower() in {"batchnorm", "identity"}:
+        return value.lower()
+    if isinstance(value, dict) and value.get("type") in {"batchnorm", "identity"}:
         return value
+    trained = isinstance(value, dict) and value.get("type") == "instancenorm" and value.get("affine") is True
+    if isinstance(value, dict) and trained and not value.get("track_running_stats"):
+        return {key: item for key, item in value.items() if key in {"type", "eps", "affine"}}
     raise CheckpointError(
-        f"decoder_use_norm={value!r:.60}: of SMP's norms only 'batchnorm' and 'identity' can have been trained."
+        f"decoder_use_norm={value!r:.60}: of SMP's norms only 'batchnorm', 'identity' and an affine 'instancenorm' "
+        "without running statistics can have been trained and are known here."
     )
 
 

@@ -36,6 +36,7 @@ REFUSED_BY_SMP = {
 OPTIONS = [
     ("unet", {"decoder_attention_type": "scse", "decoder_channels": (128, 64, 32, 16), "encoder_depth": 4}),
     ("unet", {"decoder_use_norm": False, "decoder_interpolation": "bilinear"}),
+    ("linknet", {"decoder_use_norm": {"type": "batchnorm", "eps": 1e-2}}),
     ("unetplusplus", {"decoder_attention_type": "scse"}),
     ("fpn", {"decoder_merge_policy": "cat", "decoder_pyramid_channels": 64, "decoder_segmentation_channels": 32}),
     ("pspnet", {"psp_out_channels": 64}),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore import FeatureInfo, OptionValueError
-from segcore_plugin_decoders.layers import ConvNormReLU, make_norm, resize
+from segcore_plugin_decoders.layers import ConvNormReLU, Norm, is_identity, make_norm, resize
 from segcore_plugin_decoders.options import check_positive
 
 
@@ -23,13 +23,13 @@ def resolve_rates(who: str, rates: Sequence[int] | None, features: FeatureInfo, 
 
 
 def separable_conv(
-    in_channels: int, out_channels: int, norm: str, dilation: int = 1
+    in_channels: int, out_channels: int, norm: Norm, dilation: int = 1
 ) -> tuple[nn.Sequential, nn.Module, nn.Module]:
     """Return a depthwise 3x3 with a pointwise convolution, a norm, and ReLU."""
     depthwise = nn.Conv2d(
         in_channels, in_channels, 3, padding=dilation, dilation=dilation, groups=in_channels, bias=False
     )
-    pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=norm == "identity")
+    pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=is_identity(norm))
     return nn.Sequential(depthwise, pointwise), make_norm(norm, out_channels), nn.ReLU(inplace=True)
 
 
@@ -53,8 +53,8 @@ class ASPP(nn.Module):
         rates: Sequence[int],
         separable: bool,
         dropout: float,
-        norm: str,
-        pool_norm: str,
+        norm: Norm,
+        pool_norm: Norm,
     ) -> None:
         super().__init__()
         self.convs = nn.ModuleList([ConvNormReLU(in_channels, channels, 1, norm)])
@@ -66,7 +66,7 @@ class ASPP(nn.Module):
         self.convs.append(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(1),
-                nn.Conv2d(in_channels, channels, 1, bias=pool_norm == "identity"),
+                nn.Conv2d(in_channels, channels, 1, bias=is_identity(pool_norm)),
                 make_norm(pool_norm, channels),
                 nn.ReLU(inplace=True),
             )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from segcore import FeatureInfo
 from segcore_plugin_decoders.aspp import ASPP, resolve_rates
 from segcore_plugin_decoders.heads import FCNSupervised
-from segcore_plugin_decoders.layers import initialise, make_norm
+from segcore_plugin_decoders.layers import Norm, initialise, is_identity, make_norm
 from segcore_plugin_decoders.levels import deepest_level
 from segcore_plugin_decoders.options import check_positive, check_probability
 
@@ -43,7 +43,7 @@ class DeepLabV3(FCNSupervised):
         atrous_rates: Sequence[int] | None = None,
         aspp_separable: bool = False,
         aspp_dropout: float = 0.5,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         auxiliary: bool = False,
         legacy: bool = False,
     ) -> None:
@@ -57,7 +57,7 @@ class DeepLabV3(FCNSupervised):
         self.aspp = ASPP(
             deepest, channels, rates, aspp_separable, aspp_dropout, norm, pool_norm=norm if legacy else "identity"
         )
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=norm == "identity")
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=is_identity(norm))
         self.bn = make_norm(norm, channels)
         self.relu = nn.ReLU(inplace=True)
         self.out_channels, self.output_stride = channels, features.strides[-1]

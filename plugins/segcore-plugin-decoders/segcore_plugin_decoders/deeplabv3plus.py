@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo, IncompatiblePartsError
 from segcore_plugin_decoders.aspp import ASPP, resolve_rates, separable_conv
-from segcore_plugin_decoders.layers import ConvNormReLU, initialise, resize
+from segcore_plugin_decoders.layers import ConvNormReLU, Norm, initialise, resize
 from segcore_plugin_decoders.levels import refuse_isotropic
 from segcore_plugin_decoders.options import check_positive, check_probability
 
@@ -45,7 +45,7 @@ class DeepLabV3Plus(Decoder):
         atrous_rates: Sequence[int] | None = None,
         aspp_separable: bool = True,
         aspp_dropout: float = 0.5,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         legacy: bool = False,
     ) -> None:
         super().__init__()

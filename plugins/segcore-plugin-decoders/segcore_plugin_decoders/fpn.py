@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.layers import ConvNormReLU, initialise, resize
+from segcore_plugin_decoders.layers import ConvNormReLU, Norm, initialise, resize
 from segcore_plugin_decoders.levels import pyramid_levels
 from segcore_plugin_decoders.options import INTERPOLATIONS, check_choice, check_positive, check_probability
 
@@ -42,7 +42,7 @@ class FPN(Decoder):
         segmentation_channels: int = 128,
         merge_policy: str = "add",
         dropout: float = 0.2,
-        norm: str = "groupnorm",
+        norm: Norm = "groupnorm",
         interpolation: str = "nearest",
         legacy: bool = False,
     ) -> None:
@@ -108,7 +108,7 @@ class Lateral(nn.Module):
 class Upsampler(nn.Module):
     """Convolutions, each followed by a resize to the next finer level; one without a resize if there is none."""
 
-    def __init__(self, in_channels: int, out_channels: int, count: int, norm: str, align_corners: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, count: int, norm: Norm, align_corners: bool) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.block = nn.Sequential()

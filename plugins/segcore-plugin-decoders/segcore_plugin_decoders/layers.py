@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore import OptionValueError
 from segcore_plugin_decoders.options import check_choice
 
 
@@ -31,33 +33,54 @@ def _groups(channels: int) -> int:
     return next(groups for groups in range(min(32, channels), 0, -1) if channels % groups == 0)
 
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batchnorm": nn.BatchNorm2d,
-    "groupnorm": lambda channels: GroupNorm(_groups(channels), channels),
-    "layernorm": LayerNorm,
-    "instancenorm": lambda channels: GroupNorm(channels, channels),
-    "identity": lambda _: nn.Identity(),
-}
+Norm = str | Mapping[str, Any]
+_NORMS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "batchnorm": (nn.BatchNorm2d, ("eps", "momentum", "affine", "track_running_stats")),
+    "groupnorm": (lambda channels, groups=None, **given: GroupNorm(groups or _groups(channels), channels, **given),
+                  ("groups", "eps", "affine")),
+    "layernorm": (LayerNorm, ("eps",)),
+    "instancenorm": (lambda channels, **given: GroupNorm(channels, channels, **given), ("eps", "affine")),
+    "identity": (lambda _: nn.Identity(), ()),
+}  # fmt: skip
 
 
-def make_norm(norm: str, channels: int) -> nn.Module:
+def is_identity(norm: Norm) -> bool:
+    """Return whether a norm is none, so that the convolution before it needs a bias."""
+    return norm == "identity" or (isinstance(norm, Mapping) and norm.get("type") == "identity")
+
+
+def make_norm(norm: Norm, channels: int) -> nn.Module:
     """Return a norm for (N, channels, H, W).
 
     Args:
         norm: ``"batchnorm"``; ``"groupnorm"``, 32 groups or the largest smaller number that divides `channels`;
             ``"layernorm"`` over the channels of a pixel; ``"instancenorm"`` per channel and image, with a learnt scale
-            and shift; ``"identity"`` for none.
+            and shift; ``"identity"`` for none. Or a mapping of ``"type"``, one of these, and arguments of the norm,
+            such as ``{"type": "batchnorm", "eps": 1e-3}``.
         channels: number of channels.
+
+    Raises:
+        OptionValueError: an unknown type or argument, or a value that the norm does not take.
     """
-    check_choice("decoder", "norm", norm, NORMS)
-    return NORMS[norm](channels)
+    given = dict(norm) if isinstance(norm, Mapping) else {"type": norm}
+    kind = given.pop("type", None)
+    check_choice("decoder", "norm" if isinstance(norm, str) else "norm['type']", kind, _NORMS)
+    make, takes = _NORMS[str(kind)]
+    for name, value in given.items():
+        check_choice("decoder", f"an argument of {kind}", name, takes)
+        if name in {"eps", "momentum"} and not (isinstance(value, int | float) and value > 0):
+            raise OptionValueError(f"decoder: {name}={value!r} of {kind} must be a number above 0.")
+    try:
+        return make(channels, **given)
+    except (TypeError, ValueError) as error:
+        raise OptionValueError(f"decoder: norm={norm!r} cannot be made for {channels} channels: {error}.") from error
 
 
 class ConvNormReLU(nn.Sequential):
     """Convolution that keeps the size, norm, ReLU. The convolution has a bias only if there is no norm."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, norm: str = "batchnorm", dilation: int = 1
+        self, in_channels: int, out_channels: int, kernel_size: int, norm: Norm = "batchnorm", dilation: int = 1
     ) -> None:
         super().__init__(
             nn.Conv2d(
@@ -66,7 +89,7 @@ class ConvNormReLU(nn.Sequential):
                 kernel_size,
                 padding=dilation * (kernel_size // 2),
                 dilation=dilation,
-                bias=norm == "identity",
+                bias=is_identity(norm),
             ),
             make_norm(norm, out_channels),
             nn.ReLU(inplace=True),
@@ -76,7 +99,7 @@ class ConvNormReLU(nn.Sequential):
 GRIDS = (1, 2, 3, 6)  # cells per side of the average pools of PSPNet and UPerNet
 
 
-def pooling_branch(in_channels: int, out_channels: int, grid: int, norm: str) -> nn.Sequential:
+def pooling_branch(in_channels: int, out_channels: int, grid: int, norm: Norm) -> nn.Sequential:
     """Return average pooling to `grid` x `grid` cells, 1x1 convolution, norm, ReLU."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(grid), ConvNormReLU(in_channels, out_channels, 1, norm))
 
@@ -129,7 +152,7 @@ class UpBlock(nn.Module):
         in_channels: int,
         skip_channels: int,
         out_channels: int,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         attention: str | None = None,
         interpolation: str = "nearest",
         attend_input: bool = False,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.layers import ConvNormReLU, initialise, make_norm, resize
+from segcore_plugin_decoders.layers import ConvNormReLU, Norm, initialise, is_identity, make_norm, resize
 from segcore_plugin_decoders.levels import size_at, upsampling_path
 from segcore_plugin_decoders.options import check_positive
 
@@ -30,7 +30,7 @@ class Linknet(Decoder):
     head_kernel_size = 1
 
     def __init__(
-        self, features: FeatureInfo, channels: int = 32, norm: str = "batchnorm", legacy: bool = False
+        self, features: FeatureInfo, channels: int = 32, norm: Norm = "batchnorm", legacy: bool = False
     ) -> None:
         super().__init__()
         check_positive("linknet", "channels", channels)
@@ -63,10 +63,10 @@ class LinkBlock(nn.Module):
     With ``enlarge=False`` (two maps of one stride) a 3x3 convolution stands for the transposed one.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, norm: str, enlarge: bool, legacy: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm, enlarge: bool, legacy: bool) -> None:
         super().__init__()
         hidden = max(1, in_channels // 4)
-        bias = legacy or norm == "identity"
+        bias = legacy or is_identity(norm)
         if enlarge:
             middle: nn.Module = nn.ConvTranspose2d(hidden, hidden, 4, stride=2, padding=1, bias=bias)
         else:

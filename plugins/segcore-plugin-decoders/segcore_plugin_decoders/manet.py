@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.layers import ConvNormReLU, UpBlock, initialise, resize, squeeze_excite
+from segcore_plugin_decoders.layers import ConvNormReLU, Norm, UpBlock, initialise, resize, squeeze_excite
 from segcore_plugin_decoders.levels import size_at, upsampling_path
 from segcore_plugin_decoders.options import INTERPOLATIONS, channels_of_blocks, check_choice, check_positive
 
@@ -36,7 +36,7 @@ class MAnet(Decoder):
         self,
         features: FeatureInfo,
         channels: Sequence[int] | None = None,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         pab_channels: int = 64,
         interpolation: str = "nearest",
         legacy: bool = False,
@@ -97,7 +97,7 @@ class PositionAttention(nn.Module):
 class FusionBlock(nn.Module):
     """Brings the deeper map to the skip's channels and size, gates it by both, concatenates and convolves twice."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, norm: str, interpolation: str) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int, norm: Norm, interpolation: str) -> None:
         super().__init__()
         self.hl_conv = nn.Sequential(
             ConvNormReLU(in_channels, in_channels, 3, norm), ConvNormReLU(in_channels, skip_channels, 1, norm)

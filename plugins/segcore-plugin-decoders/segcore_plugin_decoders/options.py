@@ -29,6 +29,11 @@ def check_positive(who: str, option: str, *values: int) -> None:
         raise OptionValueError(f"{who}: {option}={shown!r} must be whole numbers of at least 1.")
 
 
+def _check_sequence(who: str, option: str, given: object) -> None:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise OptionValueError(f"{who}: {option}={given!r} must be a sequence of whole numbers, such as (64, 32).")
+
+
 def channels_of_blocks(
     who: str, given: Sequence[int] | None, strides: Sequence[int], option: str = "channels"
 ) -> tuple[int, ...]:
@@ -47,6 +52,7 @@ def channels_of_blocks(
     default = tuple(min(16 * stride, 256) for stride in strides)
     if given is None:
         return default
+    _check_sequence(who, option, given)
     if len(given) != len(strides):
         raise OptionValueError(
             f"{who}: {option}={tuple(given)!r} has {len(given)} entries; this encoder needs {len(strides)}, one per "
@@ -63,6 +69,7 @@ def channels_of_levels(
     """Return `count` numbers of channels: the user's, or the first of the default, whose last is repeated as needed."""
     if given is None:
         return tuple(default[min(index, len(default) - 1)] for index in range(count))
+    _check_sequence(who, option, given)
     if len(given) != count:
         raise OptionValueError(
             f"{who}: {option}={tuple(given)!r} has {len(given)} entries; this encoder needs {count}, one per feature "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segcore import FeatureInfo
 from segcore_plugin_decoders.heads import FCNSupervised
-from segcore_plugin_decoders.layers import GRIDS, ConvNormReLU, initialise, pooling_branch, resize
+from segcore_plugin_decoders.layers import GRIDS, ConvNormReLU, Norm, initialise, pooling_branch, resize
 from segcore_plugin_decoders.levels import deepest_level
 from segcore_plugin_decoders.options import check_positive, check_probability
 
@@ -35,7 +35,7 @@ class PSPNet(FCNSupervised):
         self,
         features: FeatureInfo,
         psp_channels: int = 512,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         dropout: float = 0.2,
         auxiliary: bool = False,
         legacy: bool = False,
@@ -67,7 +67,7 @@ class PSPNet(FCNSupervised):
 class PyramidPooling(nn.Module):
     """Concatenates to a map its averages over grids of 1, 2, 3 and 6 cells, each projected to a quarter."""
 
-    def __init__(self, channels: int, norm: str, align_corners: bool) -> None:
+    def __init__(self, channels: int, norm: Norm, align_corners: bool) -> None:
         super().__init__()
         reduced = max(1, channels // len(GRIDS))
         self.blocks = nn.ModuleList()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.layers import ConvNormReLU, initialise, resize
+from segcore_plugin_decoders.layers import ConvNormReLU, Norm, initialise, resize
 from segcore_plugin_decoders.levels import pyramid_levels
 from segcore_plugin_decoders.options import check_positive, check_probability
 
@@ -36,7 +36,7 @@ class Segformer(Decoder):
         self,
         features: FeatureInfo,
         segmentation_channels: int = 256,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         dropout: float = 0.0,
         legacy: bool = False,
     ) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from segcore import Decoder, FeatureInfo
-from segcore_plugin_decoders.layers import ATTENTIONS, ConvNormReLU, UpBlock, initialise
+from segcore_plugin_decoders.layers import ATTENTIONS, ConvNormReLU, Norm, UpBlock, initialise
 from segcore_plugin_decoders.levels import size_at, upsampling_path
 from segcore_plugin_decoders.options import INTERPOLATIONS, channels_of_blocks, check_choice
 
@@ -34,7 +34,7 @@ class Unet(Decoder):
         self,
         features: FeatureInfo,
         channels: Sequence[int] | None = None,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         attention: str | None = None,
         interpolation: str = "nearest",
         center: bool = False,
@@ -75,6 +75,6 @@ class Unet(Decoder):
         return x  # type: ignore[no-any-return]
 
 
-def double_conv(channels: int, norm: str) -> nn.Sequential:
+def double_conv(channels: int, norm: Norm) -> nn.Sequential:
     """Return two 3x3 convolutions that keep the channels."""
     return nn.Sequential(ConvNormReLU(channels, channels, 3, norm), ConvNormReLU(channels, channels, 3, norm))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from segcore import Activation, Decoder, FeatureInfo, IncompatiblePartsError, SegmentationHead
 from segcore_plugin_decoders.heads import AuxiliaryHead
-from segcore_plugin_decoders.layers import ATTENTIONS, UpBlock, initialise
+from segcore_plugin_decoders.layers import ATTENTIONS, Norm, UpBlock, initialise
 from segcore_plugin_decoders.levels import size_at, upsampling_path
 from segcore_plugin_decoders.options import INTERPOLATIONS, channels_of_blocks, check_choice
 from segcore_plugin_decoders.unet import double_conv
@@ -39,7 +39,7 @@ class UnetPlusPlus(Decoder):
         self,
         features: FeatureInfo,
         channels: Sequence[int] | None = None,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         attention: str | None = None,
         interpolation: str = "nearest",
         center: bool = False,

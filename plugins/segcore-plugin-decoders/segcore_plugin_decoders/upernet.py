@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segcore import FeatureInfo
 from segcore_plugin_decoders.heads import FCNSupervised
-from segcore_plugin_decoders.layers import GRIDS, ConvNormReLU, LayerNorm, initialise, pooling_branch, resize
+from segcore_plugin_decoders.layers import GRIDS, ConvNormReLU, LayerNorm, Norm, initialise, pooling_branch, resize
 from segcore_plugin_decoders.levels import pyramid_levels
 from segcore_plugin_decoders.options import check_positive, check_probability
 
@@ -36,7 +36,7 @@ class UPerNet(FCNSupervised):
         self,
         features: FeatureInfo,
         channels: int = 256,
-        norm: str = "batchnorm",
+        norm: Norm = "batchnorm",
         dropout: float = 0.0,
         auxiliary: bool = False,
         legacy: bool = False,
@@ -78,7 +78,7 @@ class UPerNet(FCNSupervised):
 class PyramidPooling(nn.Module):
     """Fuses a map with its averages over grids of 1, 2, 3 and 6 cells."""
 
-    def __init__(self, in_channels: int, out_channels: int, norm: str, legacy: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: Norm, legacy: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             pooling_branch(in_channels, out_channels, grid, norm if grid > 1 or legacy else "identity")

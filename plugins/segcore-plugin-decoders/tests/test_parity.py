@@ -15,6 +15,12 @@ EXACT = [
     ("unet", RESNET, {"decoder_attention_type": "scse"}, {"attention": "scse"}),
     ("unet", FOUR, {"decoder_attention_type": "scse"}, {"attention": "scse"}),
     ("unet", RESNET, {"decoder_use_norm": False}, {"norm": "identity"}),
+    (
+        "unet",
+        RESNET,
+        {"decoder_use_norm": {"type": "batchnorm", "eps": 1e-2}},
+        {"norm": {"type": "batchnorm", "eps": 1e-2}},
+    ),
     ("unet", RESNET, {"decoder_interpolation": "bilinear"}, {"interpolation": "bilinear"}),
     ("unet", RESNET, {"decoder_interpolation": "bicubic"}, {"interpolation": "bicubic"}),
     ("unet", RESNET, {"encoder_depth": 1, "decoder_channels": (24,)}, {"channels": (24,)}),
@@ -140,6 +146,12 @@ CLOSE = [  # the projections are moved before the resize
 def test_equal(name, encoder, theirs, ours):
     size = 64 if name != "pan" else 12 * theirs.get("encoder_output_stride", 16)
     assert difference(name, encoder, size=size, ours=ours, **theirs) == 0
+
+
+def test_instance_norm_is_close():
+    """One kernel normalises groups of a channel, another instances: equal up to rounding."""
+    norm = {"type": "instancenorm", "affine": True, "eps": 1e-4}
+    assert difference("unet", RESNET, dtype=torch.float64, ours={"norm": norm}, decoder_use_norm=norm) <= 1e-13
 
 
 @pytest.mark.parametrize(("name", "encoder", "theirs", "ours"), CLOSE)

@@ -67,6 +67,10 @@ def test_channels_for_another_number_of_blocks(name):
     ("name", "options"),
     [
         ("unet", {"norm": "batch"}),
+        ("unet", {"norm": {"type": "batch"}}),
+        ("unet", {"norm": {"type": "batchnorm", "eps": "0.1"}}),
+        ("fpn", {"norm": {"type": "groupnorm", "groups": 7}}),
+        ("unet", {"channels": "64"}),
         ("unet", {"attention": "se"}),
         ("unet", {"interpolation": "cubic"}),
         ("unet", {"channels": (64, 32, 16, 8, 0)}),
@@ -88,6 +92,11 @@ def test_channels_for_another_number_of_blocks(name):
 def test_values_out_of_range(name, options):
     with pytest.raises(OptionValueError, match=next(iter(options))):
         decoder_class(name)(FIVE, **options)
+
+
+def test_unknown_argument_of_a_norm():
+    with pytest.raises(OptionValueError, match=r"argument of batchnorm='epsilon' is unknown; it is one of 'eps'"):
+        decoder_class("unet")(FIVE, norm={"type": "batchnorm", "epsilon": 1e-3})
 
 
 def test_values_out_of_range_for_dpt():
