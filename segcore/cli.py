@@ -13,6 +13,7 @@ import click
 from segcore import __version__
 from segcore.discovery import catalogue, list_plugins, notify
 from segcore.errors import CheckpointError, PluginError, PluginWarning, SegcoreError, WeightsError
+from segcore.plugin_commands import plugin_commands
 from segcore.registry import Registry, decoders, encoders
 from segcore.specs import EncoderSpec, as_json, qualified_name
 from segcore.weights_commands import weights_commands
@@ -117,6 +118,7 @@ def decoders_command(pattern: str | None, as_data: bool) -> None:
 
 
 cli.add_command(weights_commands)
+cli.add_command(plugin_commands)
 
 
 @cli.command(name="convert")
@@ -176,7 +178,7 @@ def _cell(value: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code.
 
-    Codes: 0 done, 2 wrong usage, 3 some inputs failed, 4 checkpoint, 5 weights, 6 plugin, 130 interrupted.
+    Codes: 0 done, 1 a check failed, 2 usage, 3 some inputs failed, 4 checkpoint, 5 weights, 6 plugin, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:

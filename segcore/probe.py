@@ -65,7 +65,7 @@ def examine(
             seen |= json.loads(line)
         if ended is None and not seen.get("done"):
             ended = "the process ended before it was done"
-        return seen | {"ended": ended, "where": _place(text) if ended else None, "output": text[-2000:]}
+        return seen | {"ended": ended, "where": place_of(text) if ended else None, "output": text[-2000:]}
 
 
 def _run(command: list[str], out: Any, timeout: float) -> str | None:
@@ -102,7 +102,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _place(text: str) -> str | None:
+def place_of(text: str) -> str | None:
     """Return the innermost line of Python in faulthandler's report."""
     found = re.search(r'most recent call first\):\n\s+File "(.+?)", line (\d+)', text)
     return f"{found[1]}:{found[2]}" if found else None

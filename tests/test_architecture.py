@@ -11,7 +11,7 @@ _ORDER = {
     2: "encoder neck heads decoder model tensorfile",
     3: "owners installed discovery local registry",
     4: "options transforms weights hub transfer download create config skeleton foreign card checkpoints convert",
-    5: "cli weights_commands __main__ __init__ testing probe",
+    5: "cli weights_commands __main__ __init__ testing probe inspection plugin_commands",
 }
 LAYERS = {name: layer for layer, names in _ORDER.items() for name in names.split()}
 WITHOUT_TORCH = {
@@ -29,6 +29,8 @@ WITHOUT_TORCH = {
     "download",
     "cli",
     "probe",
+    "inspection",
+    "plugin_commands",
     "weights_commands",
 }
 FACES = {

@@ -1,62 +1,86 @@
-"""The conformance kit: which checks a plugin has to pass, and the pytest class that runs them."""
+"""The conformance kit: which checks a plugin has to pass, and what runs them: a pytest class, or a call."""
 
 from __future__ import annotations
 
 import fnmatch
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from segcore.discovery import catalogue
+from segcore.errors import shorten
 from segcore.specs import EncoderSpec
 from segcore.testing import checks
-from segcore.testing.plugin_checks import smallest_encoders
+from segcore.testing.plugin_checks import loaded_safely, smallest_encoders
+
+SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Case:
-    """One check of one component.
+    """One check of one component, or of all records of a plugin.
 
     Attributes:
         check: the function, one of those in `segcore.testing.checks`.
-        subject: the plugin's namespace, or a record.
+        about: the plugin or the component that is checked.
+        subjects: what the check is called with, one after the other: a plugin's namespace, or records.
     """
 
     check: Callable[[Any], None]
-    subject: Any
-
-    @property
-    def about(self) -> str:
-        """The plugin or the component that is checked."""
-        return self.subject if isinstance(self.subject, str) else str(self.subject.name)
+    about: str
+    subjects: tuple[Any, ...]
 
     @property
     def id(self) -> str:
         """Check and component, for reports."""
         return f"{self.check.__name__}-{self.about}"
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """What an exemption from this case can be called."""
+        return frozenset({self.check.__name__, self.id, *map(self._key, self.subjects)})
+
     def run(self, exempt: Mapping[str, str] | None = None) -> None:
         """Run the check.
 
         Args:
-            exempt: reasons by check, or by check and component (`id`). An exempted check must fail: an exemption
-                that has become needless fails itself.
+            exempt: reasons by check, or by check and component, ``"compiles_whole-tiny-s"``. An exempted check must
+                fail: an exemption that has become needless fails itself.
 
         Raises:
-            AssertionError: the promise is not kept, or the exemption is needless or has no reason.
+            AssertionError: the promise is not kept, or an exemption is needless or has no reason.
         """
-        key = next((key for key in (self.id, self.check.__name__) if key in (exempt or {})), None)
-        if key is None:
-            self.check(self.subject)
+        reasons = {key: reason for key, reason in (exempt or {}).items() if key in self.keys}
+        for key, reason in reasons.items():
+            assert isinstance(reason, str), f"the exemption {key!r} needs a reason, got {reason!r}"
+            assert reason.strip(), f"the exemption {key!r} needs a reason"
+        failures: dict[str, BaseException] = {}
+        for subject in self.subjects:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "'.+' is deprecated", DeprecationWarning)  # it says so on purpose
+                try:
+                    self.check(subject)
+                except (Exception, SystemExit) as error:
+                    failures[self._key(subject)] = error
+        used = {key for key in reasons if key in failures or (failures and key in {self.id, self.check.__name__})}
+        needless = sorted(reasons.keys() - used)
+        assert not needless, f"the exemption {needless[0]!r} is no longer needed: remove it"
+        if used & {self.id, self.check.__name__}:
             return
-        assert exempt is not None
-        assert exempt[key].strip(), f"the exemption {key!r} needs a reason"
-        try:
-            self.check(self.subject)
-        except Exception:
-            return
-        raise AssertionError(f"the exemption {key!r} is no longer needed: remove it")
+        left = {key: error for key, error in failures.items() if key not in used}
+        if len(self.subjects) == 1 and left:
+            raise next(iter(left.values()))
+        if left:
+            prefix = f"{self.check.__name__}-"
+            told = [f"{key.removeprefix(prefix)}: {problem_of(error)}" for key, error in left.items()]
+            more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+            raise AssertionError(
+                f"{len(told)} of {len(self.subjects)} records: {'; '.join(told[:SHOWN])}{more}"
+            ) from next(iter(left.values()))
+
+    def _key(self, subject: Any) -> str:
+        return f"{self.check.__name__}-{subject if isinstance(subject, str) else subject.name}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,7 @@ class Result:
     Attributes:
         check: its name.
         about: the plugin or the component.
-        problem: what is wrong, None if the promise is kept.
+        problem: what is wrong and what to do, None if the promise is kept.
         seconds: that it took.
     """
 
@@ -76,32 +100,43 @@ class Result:
     seconds: float
 
 
+def problem_of(error: BaseException) -> str:
+    """Return in one line what a check found."""
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    return (kind + " ".join(str(error).split())) or "failed without a message"
+
+
 def cases(plugin: str, encoders: Sequence[str] = ("*",)) -> Iterator[Case]:
     """Yield every check that an installed plugin has to pass.
 
-    All records are built on the meta device, where size costs nothing; checks that compute run on the smallest
-    encoder of each network, by the declared number of parameters.
+    Checks of records run over all of them. Encoders that match a pattern are built on the meta device, where size
+    costs nothing; checks that compute run on the smallest of these for each network, by the declared number of
+    parameters. Decoders are built for tiny encoders.
 
     Args:
         plugin: its namespace.
-        encoders: patterns of the encoders to build; the records of all are checked.
+        encoders: patterns of the encoders to build.
     """
-    yield from (Case(check, plugin) for check in checks.PLUGIN_CHECKS)
-    loaded = catalogue.load(plugin)
-    if loaded is None or not loaded.usable:
+    yield from (Case(check, plugin, (plugin,)) for check in checks.PLUGIN_CHECKS)
+    loaded = loaded_safely(plugin)
+    if loaded is None:
         return
+    specs = tuple(loaded.specs())
     if loaded.specs("encoder") or loaded.specs("decoder"):
-        yield from (Case(check, plugin) for check in checks.BUILDING_CHECKS)
-    chosen: list[EncoderSpec] = []
-    for spec in loaded.specs("encoder"):
-        yield from (Case(check, spec) for check in checks.RECORD_CHECKS)
-        if isinstance(spec, EncoderSpec) and any(fnmatch.fnmatchcase(spec.name, pattern) for pattern in encoders):
-            chosen.append(spec)
-            yield from (Case(check, spec) for check in checks.LIGHT_ENCODER_CHECKS)
+        yield from (Case(check, plugin, (plugin,)) for check in checks.BUILDING_CHECKS)
+    if specs:
+        yield from (Case(check, plugin, specs) for check in checks.RECORD_CHECKS)
+    chosen = [
+        spec
+        for spec in specs
+        if isinstance(spec, EncoderSpec) and any(fnmatch.fnmatchcase(spec.name, pattern) for pattern in encoders)
+    ]
+    for spec in chosen:
+        yield from (Case(check, spec.name, (spec,)) for check in checks.LIGHT_ENCODER_CHECKS)
     for spec in smallest_encoders(chosen):
-        yield from (Case(check, spec) for check in checks.HEAVY_ENCODER_CHECKS)
+        yield from (Case(check, spec.name, (spec,)) for check in checks.HEAVY_ENCODER_CHECKS)
     for decoder in loaded.specs("decoder"):
-        yield from (Case(check, decoder) for check in (*checks.RECORD_CHECKS, *checks.DECODER_CHECKS))
+        yield from (Case(check, decoder.name, (decoder,)) for check in checks.DECODER_CHECKS)
 
 
 def run_checks(
@@ -114,24 +149,26 @@ def run_checks(
         encoders: patterns of the encoders to build.
         exempt: reasons by check; see `Case.run`.
     """
-    found = list(cases(plugin, encoders))
+    yield from run_cases(list(cases(plugin, encoders)), exempt or {})
+
+
+def run_cases(found: Sequence[Case], exempt: Mapping[str, str]) -> Iterator[Result]:
+    """Run cases and yield what came of each."""
     for case in found:
         started = time.perf_counter()
         problem = None
         try:
             case.run(exempt)
-        except Exception as error:
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
-            problem = kind + " ".join(str(error).split())
+        except (Exception, SystemExit) as error:
+            problem = problem_of(error)
         yield Result(case.check.__name__, case.about, problem, time.perf_counter() - started)
-    for key in unknown_exemptions(found, exempt or {}):
+    for key in unknown_exemptions(found, exempt):
         yield Result("exemptions", key, f"the exemption {key!r} names no check of this plugin: remove it", 0.0)
 
 
 def unknown_exemptions(found: Sequence[Case], exempt: Mapping[str, str]) -> list[str]:
     """Return the exemptions that no case has use for."""
-    known = {key for case in found for key in (case.id, case.check.__name__)}
-    return sorted(exempt.keys() - known)
+    return sorted(exempt.keys() - {key for case in found for key in case.keys})
 
 
 class Conformance:
@@ -160,4 +197,4 @@ class Conformance:
     def test_exemptions_are_known(self) -> None:
         """Every exemption names a check of this plugin."""
         unknown = unknown_exemptions(list(cases(self.plugin, self.encoders)), self.exempt) if self.exempt else []
-        assert not unknown, f"these exemptions name no check of this plugin: {', '.join(unknown)}"
+        assert not unknown, f"these exemptions name no check of this plugin: {shorten(unknown)}"

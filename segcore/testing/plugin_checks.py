@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import inspect
@@ -9,14 +10,16 @@ import json
 import pickle
 import re
 import sys
+import warnings
 from typing import Any
 
 from segcore.discovery import catalogue
+from segcore.errors import PluginError, PluginWarning
 from segcore.installed import Plugin, short_name
 from segcore.options import factory_of
 from segcore.owners import distribution_of, owner_of
 from segcore.probe import examine
-from segcore.specs import DecoderSpec, EncoderSpec, LossSpec, Spec, as_json, kind_of, names_of
+from segcore.specs import DecoderSpec, EncoderSpec, Spec, as_json, kind_of, names_of
 
 CPU_LIMIT_MS = 200.0
 
@@ -146,9 +149,21 @@ def _examined(plugin: str, steps: tuple[str, ...], encoders: tuple[str, ...], pa
 
 
 def _loaded(plugin: str) -> Plugin:
-    loaded = catalogue.load(plugin)
+    with warnings.catch_warnings(), contextlib.suppress(PluginError):  # which SEGCORE_STRICT raises
+        warnings.simplefilter("ignore", PluginWarning)  # `loads_without_warnings` says it
+        catalogue.load(plugin)
+    loaded = catalogue.plugins().get(plugin)
     assert loaded is not None, f"no plugin {plugin!r} is installed"
     return loaded
+
+
+def loaded_safely(plugin: str) -> Plugin | None:
+    """Return a plugin with its records; None if it is not usable, or if loading it would end this process."""
+    seen = _examined(plugin, ("list",), (), tuple(map(str, sys.path)))
+    if seen["ended"] or seen["list"]["status"] == "absent":
+        return None
+    loaded = _loaded(plugin)
+    return loaded if loaded.usable else None
 
 
 def smallest_encoders(specs: list[Any]) -> list[EncoderSpec]:
@@ -238,4 +253,4 @@ def defaults_are_plain(spec: EncoderSpec | DecoderSpec) -> None:
 
 def _parameters(spec: EncoderSpec | DecoderSpec) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(factory_of(spec)).parameters.values())
-    return parameters[1:] if isinstance(spec, DecoderSpec | LossSpec) else parameters
+    return parameters[1:] if isinstance(spec, DecoderSpec) else parameters
