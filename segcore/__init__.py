@@ -37,8 +37,9 @@ _HOMES = {
     "heads": ("Activation", "ClassificationHead", "SegmentationHead", "make_activation"),
     "hookspecs": ("hookimpl",),
     "installed": ("Plugin",),
+    "loss": ("create_loss",),
     "model": ("SegmentationModel",),
-    "registry": ("decoders", "encoders", "list_decoders", "list_encoders"),
+    "registry": ("decoders", "encoders", "list_decoders", "list_encoders", "list_losses", "losses"),
     "transforms": ("Preprocessing", "preprocessing"),
     "specs": ("DecoderSpec", "EncoderSpec", "LossSpec", "Provenance", "Weights"),
 }
@@ -75,6 +76,7 @@ __all__ = [
     "__version__",
     "create_decoder",
     "create_encoder",
+    "create_loss",
     "create_model",
     "decoders",
     "encoders",
@@ -82,7 +84,9 @@ __all__ = [
     "hookimpl",
     "list_decoders",
     "list_encoders",
+    "list_losses",
     "list_plugins",
+    "losses",
     "make_activation",
     "preprocessing",
     "push_to_hub",
@@ -115,8 +119,9 @@ if TYPE_CHECKING:
     from segcore.heads import Activation, ClassificationHead, SegmentationHead, make_activation
     from segcore.hookspecs import hookimpl
     from segcore.installed import Plugin
+    from segcore.loss import create_loss
     from segcore.model import SegmentationModel
-    from segcore.registry import decoders, encoders, list_decoders, list_encoders
+    from segcore.registry import decoders, encoders, list_decoders, list_encoders, list_losses, losses
     from segcore.specs import DecoderSpec, EncoderSpec, LossSpec, Provenance, Weights
     from segcore.transforms import Preprocessing, preprocessing
 

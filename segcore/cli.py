@@ -14,7 +14,7 @@ from segcore import __version__
 from segcore.discovery import catalogue, list_plugins, notify
 from segcore.errors import CheckpointError, PluginError, PluginWarning, SegcoreError, WeightsError
 from segcore.plugin_commands import plugin_commands
-from segcore.registry import Registry, decoders, encoders
+from segcore.registry import Registry, decoders, encoders, losses
 from segcore.specs import EncoderSpec, as_json, qualified_name
 from segcore.weights_commands import weights_commands
 
@@ -115,6 +115,14 @@ def encoders_command(pattern: str | None, as_data: bool) -> None:
 def decoders_command(pattern: str | None, as_data: bool) -> None:
     """List decoders by name, all or those that match PATTERN ('deeplab*')."""
     _components(decoders, pattern, as_data, ("name", "title", "package"))
+
+
+@cli.command(name="losses")
+@click.argument("pattern", required=False)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON.")
+def losses_command(pattern: str | None, as_data: bool) -> None:
+    """List losses by name, all or those that match PATTERN ('focal*')."""
+    _components(losses, pattern, as_data, ("name", "title", "package"))
 
 
 cli.add_command(weights_commands)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from segcore.errors import OptionValueError, PluginError, UnknownOptionError, near_match, shorten
-from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
+from segcore.specs import Spec, qualified_name
 
 AUX_KEYS = ("classes", "pooling", "dropout", "activation")
 
@@ -50,7 +50,7 @@ def check_aux(aux_params: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"pooling": "avg", "dropout": 0.2, "activation": None} | dict(aux_params)
 
 
-def factory_of(spec: EncoderSpec | DecoderSpec) -> Callable[..., Any]:
+def factory_of(spec: Spec) -> Callable[..., Any]:
     """Return what builds a record's component, imported now if it was not yet."""
     if spec.deprecated:
         warnings.warn(f"{qualified_name(spec)!r} is deprecated: {spec.deprecated}.", DeprecationWarning, stacklevel=4)
@@ -70,7 +70,7 @@ def factory_of(spec: EncoderSpec | DecoderSpec) -> Callable[..., Any]:
 
 
 def resolve_options(
-    spec: EncoderSpec | DecoderSpec,
+    spec: Spec,
     factory: Callable[..., Any],
     options: Mapping[str, Any],
     *,

@@ -18,7 +18,7 @@ _ENCODERS = {
     "timm-skresn* tu-* vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn xception",
 }
 
-_LOSSES = "bce boundary ce cldice dice focal focal_tversky jaccard lovasz mcc ohem tversky"
+_LOSSES = "bce boundary ce cldice compound dice focal focal-tversky focal_tversky jaccard lovasz mcc ohem tversky"
 
 OWNERS: dict[str, dict[str, str]] = {
     "encoder": {name: namespace for namespace, names in _ENCODERS.items() for name in names.split()},

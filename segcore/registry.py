@@ -300,6 +300,7 @@ def _left_out_hint(plugins: list[Plugin]) -> str:
 
 encoders: Registry[EncoderSpec] = Registry("encoder")
 decoders: Registry[DecoderSpec] = Registry("decoder")
+losses: Registry[LossSpec] = Registry("loss")
 
 
 def list_encoders(pattern: str | None = None) -> list[str]:
@@ -318,6 +319,15 @@ def list_decoders(pattern: str | None = None) -> list[str]:
         pattern: shell-style pattern such as ``"deeplab*"``.
     """
     return decoders.names(pattern)
+
+
+def list_losses(pattern: str | None = None) -> list[str]:
+    """Return the names of all losses that can be built, sorted.
+
+    Args:
+        pattern: shell-style pattern such as ``"focal*"``.
+    """
+    return losses.names(pattern)
 
 
 def titled_builder(title: str) -> Callable[..., SegmentationModel]:

@@ -179,7 +179,7 @@ def make_global(site, monkeypatch):
     """Let the functions of segcore itself see the site, and nothing that is really installed."""
     for name, value in vars(Catalogue(lambda: scan(site.path))).items():
         monkeypatch.setattr(discovery.catalogue, name, value)
-    for real in (registry.encoders, registry.decoders):
+    for real in (registry.encoders, registry.decoders, registry.losses):
         for name, value in vars(Registry(real.kind, discovery.catalogue)).items():
             monkeypatch.setattr(real, name, value)
 

@@ -10,8 +10,8 @@ _ORDER = {
     1: "errors features specs hookspecs",
     2: "encoder neck heads decoder model tensorfile",
     3: "owners installed discovery local registry",
-    4: "options transforms weights hub transfer download create config skeleton foreign card checkpoints convert",
-    5: "cli weights_commands __main__ __init__ testing probe inspection plugin_commands",
+    4: "options transforms weights hub transfer download create loss config skeleton foreign card checkpoints convert",
+    5: "cli weights_commands __main__ __init__ testing probe inspection plugin_commands scaffold",
 }
 LAYERS = {name: layer for layer, names in _ORDER.items() for name in names.split()}
 WITHOUT_TORCH = {
@@ -31,6 +31,7 @@ WITHOUT_TORCH = {
     "probe",
     "inspection",
     "plugin_commands",
+    "scaffold",
     "weights_commands",
 }
 FACES = {

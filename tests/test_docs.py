@@ -30,7 +30,7 @@ PAGES = [
     *sorted(DOCS.glob("how-to/*.md")),
     *sorted(DOCS.glob("explanation/*.md")),
 ]
-LISTINGS = {"plugins", "encoders", "decoders"}
+LISTINGS = {"plugins", "encoders", "decoders", "losses"}
 CHECKER = doctest.OutputChecker()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 BLOCK = re.compile(
@@ -78,7 +78,7 @@ def at_home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     installed = Catalogue()
-    for registry in (segcore.encoders, segcore.decoders):
+    for registry in (segcore.encoders, segcore.decoders, segcore.losses):
         monkeypatch.setattr(registry, "_local", {})
         monkeypatch.setattr(registry, "_source", installed)
     before, names = set(sys.modules), set(vars(segcore))
@@ -191,7 +191,7 @@ def test_every_command_and_option_has_an_entry(monkeypatch):
 
     page = command_reference()
     commands = {context.command_path: context.command for context in core_commands(cli)}
-    assert {"segcore plugins", "segcore encoders", "segcore decoders"} <= set(commands)
+    assert {"segcore plugins", "segcore encoders", "segcore decoders", "segcore losses"} <= set(commands)
     for path, command in commands.items():
         assert f"\n## {path}\n" in f"\n{page}"
         assert command.help, f"{path} has no help"

@@ -12,6 +12,7 @@ LOADED = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 USES = {
     "list_encoders": "import segcore; segcore.list_encoders()",
     "list_decoders": "import segcore; segcore.list_decoders()",
+    "list_losses": "import segcore; segcore.list_losses()",
     "list_plugins": "import segcore; segcore.list_plugins()",
     "refresh": "import segcore; segcore.refresh()",
     "resolve": "import segcore; segcore.encoders.get('absent'); segcore.encoders.get('x/y'); segcore.decoders.get('unet')",

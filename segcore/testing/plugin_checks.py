@@ -231,7 +231,7 @@ def options_fit_the_factory(spec: EncoderSpec | DecoderSpec) -> None:
     lacking = [
         name
         for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and name not in given and name != "in_channels"
+        if parameter.default is parameter.empty and name not in given and name not in {"in_channels", "mode"}
     ]
     assert not lacking, (
         f"{', '.join(lacking)} has no default, so the name alone cannot be built; preset it in the record"
