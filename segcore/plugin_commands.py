@@ -21,6 +21,31 @@ def plugin_commands() -> None:
     """Make and check plugins."""
 
 
+@plugin_commands.command(name="new")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["encoder", "decoder", "both"]),
+    default="encoder",
+    show_default=True,
+    help="What the package offers.",
+)
+@click.option(
+    "--directory", type=click.Path(path_type=Path), default=".", help="Folder to write into; the current one."
+)
+@click.option("--author", help="Who holds the copyright.  [default: your name in git]")
+def new_command(name: str, kind: str, directory: Path, author: str | None) -> None:
+    """Write the package of a new plugin, segcore-plugin-NAME: a network that works, to be replaced by yours.
+
+    NAME is the plugin's id: lower-case letters, digits and hyphens. The package installs and passes the conformance kit
+    as it is written. Nothing that exists is changed.
+    """
+    from segcore.scaffold import new_package
+
+    folder = new_package(name, kind, directory, author)
+    click.echo(f"Wrote {folder}. Next:\n\n  cd {folder}\n  pip install -e '.[test]'\n  python -m pytest")
+
+
 @plugin_commands.command(name="check")
 @click.argument("what", metavar="NAME|PATH")
 @click.option(
