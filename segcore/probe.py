@@ -133,6 +133,7 @@ class _Watch:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._touched: list[str] | None = None
+        self._scratch = tempfile.gettempdir() + os.sep  # asked for now: it opens a file itself, under a lock
         sys.addaudithook(self._audit)
 
     def say(self, **facts: Any) -> None:
@@ -177,7 +178,7 @@ class _Watch:
             touched.append(f"process: {event} {arguments[0]!r:.80}")
         elif event in _FILES or (event == "open" and arguments[2] & _WRITES and arguments[0] != os.devnull):
             name = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else str(arguments[0])
-            if "__pycache__" not in name and not name.startswith(tempfile.gettempdir() + os.sep):
+            if "__pycache__" not in name and not name.startswith(self._scratch):
                 touched.append(f"file: {event} {name:.200}")
 
 
