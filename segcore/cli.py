@@ -94,7 +94,8 @@ def _components(registry: Registry[Any], pattern: str | None, as_data: bool, col
         row["package"] = origin.distribution if origin and origin.distribution else "local"
         if isinstance(spec, EncoderSpec):
             row["strides"] = spec.nominal_strides
-            row["licence"] = sorted({weights.license for weights in spec.weights.values()})
+            row["licence"] = sorted({record.license for record in [*spec.weights.values(), *spec.unpinned.values()]})
+            row["tags"] = [*spec.weights, *(f"{tag}@" for tag in spec.unpinned)]
         rows.append(row)
     _show(rows, columns, as_data)
 
@@ -103,9 +104,12 @@ def _components(registry: Registry[Any], pattern: str | None, as_data: bool, col
 @click.argument("pattern", required=False)
 @click.option("--json", "as_data", is_flag=True, help="Print JSON.")
 def encoders_command(pattern: str | None, as_data: bool) -> None:
-    """List encoders by name, all or those that match PATTERN ('resnet*', 'timm/vit_*')."""
+    """List encoders by name, all or those that match PATTERN ('resnet*', 'timm/vit_*').
+
+    A tag that ends in @ is not pinned by its package. To use it, name the commit that you trust: "a1_in1k@<commit>".
+    """
     _components(
-        encoders, pattern, as_data, ("name", "package", "parameters", "out_channels", "strides", "weights", "licence")
+        encoders, pattern, as_data, ("name", "package", "parameters", "out_channels", "strides", "tags", "licence")
     )
 
 

@@ -23,7 +23,7 @@ from segcore.heads import Activation, ClassificationHead
 from segcore.model import SegmentationModel
 from segcore.neck import PyramidNeck
 from segcore.options import check_aux, factory_of, resolve_options, split_options, takes_option, tuples, whole_number
-from segcore.registry import decoders, encoders
+from segcore.registry import decoders, encoders, with_output_stride
 from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
 from segcore.transforms import Preprocessing
 from segcore.weights import WeightsLike, check_weights, load_encoder_weights
@@ -218,9 +218,9 @@ def _build_encoder(
     if options.get("output_stride") == spec.output_strides[-1] and not takes_option(factory, "output_stride"):
         del options["output_stride"]  # asked to do without dilation, which it does
         wishes = {name: value for name, value in wishes.items() if name != "output_stride"}
+    _check_shared(spec, options)
     resolved = resolve_options(spec, factory, options)
     resolved |= _grant(spec, factory, {} if neck else wishes, options)
-    _check_shared(spec, resolved)
     built = _call(spec, factory, resolved, wanted)
     _verify(spec, built, resolved.get("output_stride"), promised=options.keys() <= _FORESEEN)
     if built.in_channels != wanted:
@@ -270,18 +270,19 @@ def _grant(
     if stride != 32 and ("output_stride" not in takes or (spec.out_channels and stride not in spec.output_strides)):
         raise IncompatiblePartsError(
             f"the decoder asks for output stride {stride}; {spec.name!r} has {shorten(spec.output_strides)}. "
-            f"Choose another encoder, or give encoder_output_stride={spec.output_strides[-1]} to do without."
+            f"{with_output_stride(stride)} Or give encoder_output_stride={spec.output_strides[-1]} to do without."
         )
     return {name: value for name, value in granted.items() if name in takes}
 
 
-def _check_shared(spec: EncoderSpec, resolved: Mapping[str, Any]) -> None:
-    depth, stride = resolved.get("depth"), resolved.get("output_stride")
+def _check_shared(spec: EncoderSpec, options: Mapping[str, Any]) -> None:
+    depth, stride = options.get("depth"), options.get("output_stride")
     if depth is not None and not 1 <= whole_number("encoder_depth", depth) <= 5:
         raise OptionValueError(f"encoder_depth={depth!r}: {spec.name!r} has depths 1 to 5.")
     if stride is not None and spec.out_channels and stride not in spec.output_strides:
         raise OptionValueError(
-            f"encoder_output_stride={stride!r}: {spec.name!r} has output strides {shorten(spec.output_strides)}."
+            f"encoder_output_stride={stride!r}: {spec.name!r} has {shorten(spec.output_strides)}. "
+            + with_output_stride(stride)
         )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace as with_changes
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -328,6 +330,22 @@ def list_losses(pattern: str | None = None) -> list[str]:
         pattern: shell-style pattern such as ``"focal*"``.
     """
     return losses.names(pattern)
+
+
+def with_output_stride(stride: object) -> str:
+    """Return a sentence that names the encoders with an output stride, by the words that their names begin with."""
+    words: set[str] = set()
+    spaces: Counter[str] = Counter()
+    for name, spec in encoders.items_matching():
+        if stride in spec.output_strides and spec.out_channels:
+            space, slash, _ = name.partition("/")
+            family = re.match(r"[a-z]+(?:[-_][a-z]{2,})*", name)
+            if slash:
+                spaces[space] += 1
+            else:
+                words.add(family[0] if family else name)
+    found = [*sorted(words), *(f"{number} of '{space}/*'" for space, number in sorted(spaces.items()))]
+    return f"Encoders that have {stride}: {', '.join(found)}." if found else f"No installed encoder has {stride}."
 
 
 def titled_builder(title: str) -> Callable[..., SegmentationModel]:

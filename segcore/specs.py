@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 NAME = re.compile(r"(?:[a-z0-9][a-z0-9_-]*/)?[a-z0-9][a-z0-9_.+-]*")
@@ -107,6 +107,8 @@ class EncoderSpec:
         output_strides: the deepest strides that the family can be built with.
         size_multiple: height and width are padded to a multiple of this.
         weights: published weights by tag.
+        unpinned: published weights by tag that the package vouches for with neither a checksum nor a revision. They are
+            listed with their licence, and loaded only if the caller names a commit, ``"tag@<40 digits>"``.
         license: of the network's code, where it differs from the package's.
         url: paper or reference implementation.
         parameters: number of parameters at the greatest depth, if known.
@@ -125,6 +127,7 @@ class EncoderSpec:
     output_strides: tuple[int, ...] = (32,)
     size_multiple: int = 1
     weights: Mapping[str, Weights] = field(default_factory=dict)
+    unpinned: Mapping[str, Weights] = field(default_factory=dict)
     license: str | None = None
     url: str | None = None
     parameters: int | None = None
@@ -149,15 +152,31 @@ class EncoderSpec:
         for key in ("in_channels", "size_multiple"):
             if not _positive_ints((getattr(self, key),)):
                 return f"{key} of {self.name!r} must be a positive whole number, got {getattr(self, key)!r}"
-        if not isinstance(self.weights, Mapping):
-            return f"weights of {self.name!r} must be a mapping from tag to Weights, got {self.weights!r}"
-        for tag, weights in self.weights.items():
-            if not isinstance(tag, str) or not isinstance(weights, Weights):
-                return f"weights {tag!r} of {self.name!r}: a tag and a Weights are expected, got {weights!r}"
-            wrong = weights.problem(local=local)
-            if wrong:
-                return f"weights {tag!r} of {self.name!r}: {wrong}"
+        for what, mapping in (("weights", self.weights), ("unpinned", self.unpinned)):
+            if not isinstance(mapping, Mapping):
+                return f"{what} of {self.name!r} must be a mapping from tag to Weights, got {mapping!r}"
+            for tag, weights in mapping.items():
+                if not isinstance(tag, str) or not isinstance(weights, Weights):
+                    return f"{what} {tag!r} of {self.name!r}: a tag and a Weights are expected, got {weights!r}"
+                wrong = weights.problem(local=local or what == "unpinned")
+                if wrong:
+                    return f"{what} {tag!r} of {self.name!r}: {wrong}"
+                if what == "unpinned" and (weights.revision or weights.sha256 or not weights.url.startswith("hf://")):
+                    return f"unpinned {tag!r} of {self.name!r}: its address must be hf://, without revision and sha256"
         return None
+
+    def weights_named(self, tag: str) -> Weights | None:
+        """Return the record of a tag, or None for an unknown one.
+
+        Args:
+            tag: ``"imagenet"``, or for one of `unpinned` with the commit that the caller trusts,
+                ``"a1_in1k@<40 hexadecimal digits>"``.
+        """
+        name, at, revision = tag.partition("@")
+        if not at:
+            return self.weights.get(name)
+        record = self.unpinned.get(name)
+        return replace(record, revision=revision) if record and REVISION.fullmatch(revision) else None
 
     @property
     def nominal_strides(self) -> tuple[int, ...]:
@@ -248,7 +267,8 @@ def _fields(spec: Spec) -> dict[str, Any]:
     plain["provenance"] = None if spec.provenance is None else asdict(spec.provenance)
     plain |= {"options": dict(spec.options), "defaults": dict(spec.defaults)}
     if isinstance(spec, EncoderSpec):
-        plain["weights"] = {tag: asdict(weights) for tag, weights in spec.weights.items()}
+        for what in ("weights", "unpinned"):
+            plain[what] = {tag: asdict(weights) for tag, weights in plain[what].items()}
     return plain
 
 

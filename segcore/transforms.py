@@ -143,7 +143,7 @@ def preprocessing(source: SegmentationModel | EncoderSpec | str, tag: str | None
 
     Args:
         source: a model, whose config says it, or an encoder's record or name.
-        tag: of the weights, for a record or a name; may be left out if all its weights agree.
+        tag: of the weights, for a record or a name, pinned or not; may be left out if all its pinned ones agree.
 
     Raises:
         WeightsError: nothing is recorded, or the tag is unknown or needed.
@@ -160,7 +160,10 @@ def preprocessing(source: SegmentationModel | EncoderSpec | str, tag: str | None
                 "with, segcore.Preprocessing(mean=..., std=...), and pass that to save_pretrained."
             )
         return Preprocessing.from_dict(recorded)
-    name, weights = qualified_name(source), source.weights
+    name, weights = qualified_name(source), dict(source.weights)
+    if tag is not None:
+        tag = tag.partition("@")[0]
+        weights |= source.unpinned
     if tag is not None and tag not in weights:
         raise WeightsError(
             f"{name!r} has no weights {tag!r}; it has {shorten(weights) or 'none'}." + near_match(tag, weights)

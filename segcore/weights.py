@@ -43,14 +43,25 @@ def check_weights(weights: WeightsLike, spec: EncoderSpec | None) -> None:
                 f"Load it with torch.load(path, weights_only=True) and pass the state dict."
             )
         return
-    tags = dict(spec.weights) if spec else {}
-    if weights not in tags:
-        name = qualified_name(spec) if spec else "this encoder"
-        known = f"it has {shorten(map(repr, tags))}" if tags else "it has no published weights"
-        raise WeightsError(
-            f"{name!r} has no weights {weights!r}; {known}. A path must end in .safetensors."
-            + near_match(str(weights), tags)
+    if spec is None or spec.weights_named(str(weights)) is None:
+        raise WeightsError(_no_such_weights(str(weights), spec))
+
+
+def _no_such_weights(tag: str, spec: EncoderSpec | None) -> str:
+    name = qualified_name(spec) if spec else "this encoder"
+    asked, at, revision = tag.partition("@")
+    if spec and asked in spec.unpinned:
+        record = spec.unpinned[asked]
+        wrong = f"; {revision!r} is none" if at else ""
+        return (
+            f"the weights {asked!r} of {name!r} lie at {record.url} ({record.license}), and its package vouches for "
+            f"none of their commits. Name the one that you trust, '{asked}@<40 hexadecimal digits>'{wrong}. "
+            f"Or pass the path of the downloaded file."
         )
+    tags = [*spec.weights, *(f"{each}@<commit>" for each in spec.unpinned)] if spec else []
+    known = f"it has {shorten(map(repr, tags))}" if tags else "it has no published weights"
+    near = near_match(asked, {*spec.weights, *spec.unpinned} if spec else ())
+    return f"{name!r} has no weights {tag!r}; {known}. A path must end in .safetensors.{near}"
 
 
 def load_encoder_weights(
@@ -74,7 +85,7 @@ def load_encoder_weights(
     else:
         assert spec is not None
         tag = str(weights)
-        record = spec.weights[tag]
+        record = record_of(spec, tag)
         state = _read(open_weights(spec, tag))
         origin = {"tag": tag, "source": record.url, "license": record.license, "sha256": record.sha256}
         origin["preprocessing"] = Preprocessing.from_weights(record).as_dict()
@@ -111,7 +122,7 @@ def open_weights(spec: EncoderSpec, tag: str) -> Path:
         WeightsError: the file is not at hand and cannot be fetched, or is not what was published.
         PluginError: a plugin's hook raised.
     """
-    record = spec.weights[tag]
+    record = record_of(spec, tag)
     for plugin, function in catalogue.implementations("segcore_open_weights"):
         try:
             path = function(spec=spec, tag=tag, weights=record, cache_dir=cache_dir())
@@ -127,6 +138,18 @@ def open_weights(spec: EncoderSpec, tag: str) -> Path:
     if package is not None:
         return _verified(package, record, "its package")
     return fetch(record, qualified_name(spec), tag)
+
+
+def record_of(spec: EncoderSpec, tag: str) -> Weights:
+    """Return the record of a tag, of an unpinned one if it names a commit: ``"a1_in1k@<commit>"``.
+
+    Raises:
+        WeightsError: an unknown tag, or an unpinned one without a commit.
+    """
+    record = spec.weights_named(tag)
+    if record is None:
+        raise WeightsError(_no_such_weights(tag, spec))
+    return record
 
 
 def _verified(path: Path, record: Weights, giver: str) -> Path:

@@ -30,18 +30,18 @@ def list_weights(pattern: str | None, as_data: bool) -> None:
     from segcore.download import find
 
     rows = []
-    for name, _, tag, record in _published(pattern):
-        path = find(record)
-        rows.append(
-            _row(name, tag, record)
-            | {"at_hand": "yes" if path else "no", "path": None if path is None else str(path), "source": record.source}
-        )
-    _show(rows, ("encoder", "tag", "license", "size", "at_hand", "url"), as_data)
+    for name, spec in encoders.items_matching(pattern):
+        for tag, record in [*spec.weights.items(), *spec.unpinned.items()]:
+            pinned = tag in spec.weights
+            path = find(record) if pinned else None  # which commit of the others is at hand, only their user knows
+            more = {"pinned": "yes" if pinned else "no", "at_hand": "yes" if path else "no", "source": record.source}
+            rows.append(_row(name, tag, record) | more | {"path": None if path is None else str(path)})
+    _show(rows, ("encoder", "tag", "license", "size", "pinned", "at_hand", "url"), as_data)
 
 
 @weights_commands.command(name="fetch")
 @click.argument("names", nargs=-1)
-@click.option("--tag", help="Only the weights with this tag; otherwise all that the encoder has.")
+@click.option("--tag", help="Only the weights with this tag, TAG@COMMIT for unpinned ones; otherwise all pinned ones.")
 @click.option("--all-of", "pattern", help="Also all encoders that match a pattern ('resnet*').")
 @_as_json
 def fetch_weights(names: tuple[str, ...], tag: str | None, pattern: str | None, as_data: bool) -> None:
@@ -49,7 +49,7 @@ def fetch_weights(names: tuple[str, ...], tag: str | None, pattern: str | None, 
 
     What is at hand already is checked and not downloaded again. One that fails does not stop the others.
     """
-    from segcore.weights import check_weights, open_weights
+    from segcore.weights import check_weights, open_weights, record_of
 
     if not names and pattern is None:
         raise click.UsageError("Give the name of an encoder, or --all-of PATTERN.")
@@ -57,9 +57,9 @@ def fetch_weights(names: tuple[str, ...], tag: str | None, pattern: str | None, 
     for name in names:
         spec = encoders.resolve(name)
         check_weights(tag, spec)
-        if not spec.weights:
-            raise WeightsError(f"{qualified_name(spec)!r} has no published weights.")
-        wanted |= {(name, each): spec for each in spec.weights if tag in {None, each}}
+        if tag is None and not spec.weights:
+            raise WeightsError(f"{qualified_name(spec)!r} has no {'pinned' if spec.unpinned else 'published'} weights.")
+        wanted |= {(name, each): spec for each in ([tag] if tag else spec.weights)}
     if pattern is not None:
         matching = {(name, each): spec for name, spec, each, _ in _published(pattern) if tag in {None, each}}
         if not matching:
@@ -67,7 +67,7 @@ def fetch_weights(names: tuple[str, ...], tag: str | None, pattern: str | None, 
         wanted |= matching
     rows = []
     for (name, each), spec in wanted.items():
-        row = _row(name, each, spec.weights[each])
+        row = _row(name, each, record_of(spec, each))
         try:
             row |= {"path": str(open_weights(spec, each)), "error": None}
         except SegcoreError as error:

@@ -127,12 +127,26 @@ def test_encoders(site, segcore_command):
     )
     code, out, err = segcore_command("encoders")
     assert (code, err) == (0, "")
-    assert rows(out)[0] == ["name", "package", "parameters", "out_channels", "strides", "weights", "licence"]
+    assert rows(out)[0] == ["name", "package", "parameters", "out_channels", "strides", "tags", "licence"]
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["aaa-net", "tiny-s", "zzz-net"]
     line = out.splitlines()[2]
     for part in ("segcore-plugin-tiny", "1.2 M", "3, 8, 16, 24, 32, 40", "1, 2, 4, 8, 16, 32", "imagenet, other  MIT"):
         assert part in line
     assert out == "\n".join(line.rstrip() for line in out.splitlines()) + "\n"
+
+
+def test_unpinned_tags_are_marked_and_their_licence_is_shown(site, segcore_command):
+    weights = "Weights(url='hf://a/b/x.safetensors', license='CC0-1.0', source='x', mean=(0.5,) * 3, std=(1.0,) * 3)"
+    site.install("tiny", listing(encoder("tiny-s", f"unpinned={{'web': {weights}}}")))
+    assert segcore_command("encoders", "tiny-s")[1].splitlines()[1].split()[-2:] == ["web@", "CC0-1.0"]
+    (row,) = json.loads(segcore_command("encoders", "tiny-s", "--json")[1])
+    assert row["unpinned"]["web"]["license"] == "CC0-1.0"
+    assert (row["tags"], row["weights"]) == (["web@"], {})
+    (row,) = json.loads(segcore_command("weights", "list", "tiny-s", "--json")[1])
+    assert (row["tag"], row["pinned"], row["at_hand"], row["revision"]) == ("web", "no", "no", None)
+    code, _, errors = segcore_command("weights", "fetch", "tiny-s")
+    assert (code, "'tiny/tiny-s' has no pinned weights" in errors) == (5, True)
+    assert "vouches for none" in segcore_command("weights", "fetch", "tiny-s", "--tag", "web")[2]
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,23 @@ def test_a_wish_that_the_encoder_cannot_grant_is_refused():
     spec = EncoderSpec("rigid", factory=Rigid, out_channels=PROMISED)
     with pytest.raises(IncompatiblePartsError, match="output stride 8; 'rigid' has 32.*encoder_output_stride=32"):
         segcore.create_model(Dilating, spec)
+    with pytest.raises(segcore.OptionValueError, match=r"encoder_output_stride=16: 'rigid' has 32\. \w+.* 16"):
+        segcore.create_model(TinyDecoder, spec, encoder_output_stride=16)
+
+
+def test_the_families_that_have_an_output_stride_are_named(monkeypatch):
+    def listed(name, strides):
+        return EncoderSpec(name, factory=TinyEncoder, out_channels=PROMISED, output_strides=strides)
+
+    specs = [listed("wide_net50-b0", (8, 32)), listed("wide_net101", (8, 32)), listed("other", (32,))]
+    specs += [listed(f"space/{letter}", (8, 16, 32)) for letter in "ab"]
+    monkeypatch.setattr(segcore.encoders, "items_matching", lambda: [(spec.name, spec) for spec in specs])
+    with pytest.raises(
+        segcore.OptionValueError, match=r"'other' has 32\. Encoders that have 8: wide_net, 2 of 'space/\*'\.$"
+    ):
+        segcore.create_encoder(specs[2], output_stride=8)
+    with pytest.raises(segcore.OptionValueError, match=r"No installed encoder has 4\."):
+        segcore.create_encoder(specs[2], output_stride=4)
 
 
 def test_a_local_recipe_with_keywords_gets_the_depth():

@@ -153,3 +153,18 @@ def test_records_are_free_of_torch():
     code = "import segcore.specs, segcore.hookspecs, segcore.errors, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_unpinned_weights_that_are_refused():
+    loose = dataclasses.replace(WEIGHTS, revision=None)
+    spec = EncoderSpec("x", factory="a:b", out_channels=(3,), unpinned={"w": loose})
+    assert spec.problem() is None
+    for wrong, says in (
+        (WEIGHTS, "without revision and sha256"),
+        (dataclasses.replace(loose, sha256="a" * 64), "without revision and sha256"),
+        (dataclasses.replace(loose, url="https://a.org/b.safetensors"), "its address must be hf://"),
+        (dataclasses.replace(loose, license=""), "must state their licence"),
+    ):
+        assert says in dataclasses.replace(spec, unpinned={"w": wrong}).problem()
+    assert "unpinned of 'x' must be a mapping" in dataclasses.replace(spec, unpinned=[]).problem()
+    assert as_json(spec)["unpinned"]["w"]["url"] == loose.url

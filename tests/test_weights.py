@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,28 @@ class TestTags:
         spec = EncoderSpec("tiny", factory=TinyEncoder, weights={"imagenet": record(published[1])})
         with pytest.raises(WeightsError, match="it has 'imagenet'.* Did you mean 'imagenet'"):
             segcore.create_encoder(spec, weights="imagnet")
+
+    def test_unpinned_weights_need_the_commit_that_the_user_trusts(self, published, monkeypatch):
+        encoder, path = published
+        loose = record(path, url="hf://owner/tiny/model.safetensors", sha256=None)
+        spec = EncoderSpec("tiny", factory=TinyEncoder, unpinned={"web": loose})
+        for asked, says in (
+            ("web", "hf://owner/tiny/model.safetensors .MIT., .*'web@<40 hex"),
+            ("web@main", "'main' is none"),
+        ):
+            with pytest.raises(WeightsError, match=says):
+                segcore.create_encoder(spec, weights=asked)
+        with pytest.raises(WeightsError, match="it has 'web@<commit>'.* Did you mean 'web'"):
+            segcore.create_encoder(spec, weights="wep")
+        with pytest.raises(WeightsError, match="has no weights"):  # what is pinned is not to be pinned otherwise
+            segcore.create_encoder(replace(spec, weights={"own": record(path)}), weights="own@" + "b" * 40)
+        asked = []
+        monkeypatch.setattr(weights, "fetch", lambda *words: asked.append(words) or path)
+        commit = "0123456789abcdef" * 2 + "01234567"
+        assert same(segcore.create_encoder(spec, weights=f"web@{commit}"), encoder)
+        assert asked == [(replace(loose, revision=commit), "tiny", f"web@{commit}")]
+        wanted = segcore.Preprocessing((0.5,) * 3, (0.5,) * 3)
+        assert segcore.preprocessing(spec, "web") == segcore.preprocessing(spec, f"web@{commit}") == wanted
 
     def test_package_data_are_verified(self, published, monkeypatch):
         encoder, path = published

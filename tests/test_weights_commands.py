@@ -70,10 +70,10 @@ def test_list(run, server):
     code, output, _ = run("list")
     assert code == 0
     assert rows(output) == [
-        ["encoder", "tag", "license", "size", "at_hand", "url"],
-        ["tiny-m", "one", "MIT", str(len(DATA["c"])), "no", f"{server.url}/c.safetensors"],
-        ["tiny-s", "one", "MIT", str(len(DATA["a"])), "no", f"{server.url}/a.safetensors"],
-        ["tiny-s", "two", "CC-BY-NC-4.0", str(len(DATA["b"])), "no", f"{server.url}/b.safetensors"],
+        ["encoder", "tag", "license", "size", "pinned", "at_hand", "url"],
+        ["tiny-m", "one", "MIT", str(len(DATA["c"])), "yes", "no", f"{server.url}/c.safetensors"],
+        ["tiny-s", "one", "MIT", str(len(DATA["a"])), "yes", "no", f"{server.url}/a.safetensors"],
+        ["tiny-s", "two", "CC-BY-NC-4.0", str(len(DATA["b"])), "yes", "no", f"{server.url}/b.safetensors"],
     ]
     assert server.requests == []
     assert len(rows(run("list", "*-m")[1])) == 2

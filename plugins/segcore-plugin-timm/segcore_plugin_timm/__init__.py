@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from segcore import EncoderSpec, hookimpl
 from segcore_plugin_timm.architectures import MEASURED_WITH
 from segcore_plugin_timm.families import classic_specs
-from segcore_plugin_timm.specs import find, tag_spec, universal_specs
+from segcore_plugin_timm.specs import find, universal_specs
 
 __version__ = "0.1.0"
-__all__ = ["segcore_doctor", "segcore_find", "segcore_specs", "tag_spec"]
+__all__ = ["segcore_doctor", "segcore_find", "segcore_specs"]
 
 
 @hookimpl

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from segcore import EncoderSpec, IncompatiblePartsError, Provenance, UnknownNameError, WeightsError
+from segcore import EncoderSpec, IncompatiblePartsError
 from segcore_plugin_timm.architectures import Architecture, facts, parse, table
 from segcore_plugin_timm.families import classic_specs
-from segcore_plugin_timm.tags import PinnedTags, tag_record, tags_of
+from segcore_plugin_timm.tags import Tags, tags_of
 
 FACTORY = "segcore_plugin_timm.net:TimmEncoder"
 REDIRECTED = ("gernet_", "mobilenetv3_", "regnet", "res2ne", "resnest")
@@ -33,7 +33,8 @@ def spec_of(name: str, row: Architecture) -> EncoderSpec:
         strides=row.strides,
         output_strides=row.output_strides,
         size_multiple=row.multiple,
-        weights=PinnedTags(name),
+        weights=Tags(name, pinned=True),
+        unpinned=Tags(name, pinned=False),
         parameters=row.parameters,
     )
 
@@ -54,7 +55,6 @@ def find(name: str) -> EncoderSpec | None:
 
     Raises:
         IncompatiblePartsError: timm has the architecture, but no encoder can be made of it.
-        WeightsError: timm publishes the tag, but nobody has pinned it.
     """
     words = name.removeprefix("timm/")
     prefix = next((prefix for prefix in ("tu-", "timm-") if words.startswith(prefix)), "")
@@ -73,55 +73,16 @@ def find(name: str) -> EncoderSpec | None:
     if dot:
         if tag not in tags_of(architecture):
             return None
-        weights = PinnedTags(architecture, only=tag)
-        if not weights:
-            raise WeightsError(unpinned(architecture, tag))
-        found = replace(found, name=f"{found.name}.{tag}", weights=weights)
+        found = replace(
+            found,
+            name=f"{found.name}.{tag}",
+            weights=Tags(architecture, pinned=True, only=tag),
+            unpinned=Tags(architecture, pinned=False, only=tag),
+        )
     if prefix and not found.name.startswith(prefix):
         # SMP's name of the same network
         found = replace(found, aliases=tuple({name, words}), deprecated=f"write {found.name!r}")
     return found
-
-
-def unpinned(architecture: str, tag: str) -> str:
-    """Return what to do about a tag without a pin."""
-    record = tag_record(architecture, tag)
-    return (
-        f"{architecture}.{tag} lies at {record.url}, for which timm states neither a revision nor a checksum, and this "
-        f"package has no pin. Fetch the file and pass its path as the weights of {'timm/' + architecture!r}, or vouch "
-        f"for it yourself: encoder=segcore_plugin_timm.tag_spec({architecture + '.' + tag!r}, revision='<commit>')"
-    )
-
-
-def tag_spec(name: str, revision: str | None = None) -> EncoderSpec:
-    """Return a record of timm's architecture with one of its tags, to be passed instead of a name.
-
-    Args:
-        name: ``"resnet18.a1_in1k"``.
-        revision: 40 hex digits of the commit to load from; None for this package's pin, and where it has none for
-            whatever the repository holds when it is asked.
-
-    Raises:
-        UnknownNameError: timm has no such architecture or tag.
-    """
-    asked, _, tag = name.removeprefix("timm/").partition(".")
-    architecture = asked.removeprefix("tu-")
-    found = find(f"timm/{asked}")
-    if found is None or tag not in tags_of(architecture):
-        known = ", ".join(tags_of(architecture)[:5])
-        raise UnknownNameError(
-            f"timm publishes no {name!r}." + (f" Tags of {architecture!r}: {known}." if known else "")
-        )
-    from segcore_plugin_timm import __version__
-
-    weights = {tag: tag_record(architecture, tag, revision)}
-    return replace(
-        found,
-        aliases=(),
-        deprecated=None,
-        weights=weights,
-        provenance=Provenance("timm", "segcore-plugin-timm", __version__),
-    )
 
 
 def _measured(name: str) -> Architecture | None:

@@ -1,7 +1,7 @@
 """timm's pretrained tags as records of weights, read without importing timm.
 
 timm names a repository per tag, but neither a revision nor a checksum. ``pins.tsv`` adds them, one line per tag
-(``name.tag``, revision, SHA-256, size); ``tests/pin_tags.py`` writes it. Only pinned tags are offered by name.
+(``name.tag``, revision, SHA-256, size); ``tests/pin_tags.py`` writes it. The others are listed as unpinned.
 """
 
 from __future__ import annotations
@@ -45,19 +45,13 @@ def tags_of(architecture: str) -> tuple[str, ...]:
     return tuple(_rows("tags.tsv").get(architecture, ()))
 
 
-def tag_record(architecture: str, tag: str, revision: str | None = None) -> Weights:
-    """Return the record of a tag.
-
-    Args:
-        architecture: timm's name.
-        tag: one of `tags_of`; KeyError for others.
-        revision: 40 hex digits of a commit; None for the plugin's own pin, if it has one.
-    """
+def tag_record(architecture: str, tag: str) -> Weights:
+    """Return the record of a tag, with its pin if it has one; KeyError for what is not in `tags_of`."""
     license_name, norm, repository = _rows("tags.tsv")[architecture][tag]
     mean, std = _norms()[int(norm)]
-    sha256 = size = None
+    revision = sha256 = size = None
     pin = _rows("pins.tsv").get(architecture, {}).get(tag)
-    if revision is None and pin is not None:
+    if pin is not None:
         revision, sha256, size = pin[0], pin[1] or None, int(pin[2]) if pin[2] else None
     repository = repository or f"timm/{architecture}.{tag}"
     return Weights(
@@ -73,28 +67,30 @@ def tag_record(architecture: str, tag: str, revision: str | None = None) -> Weig
 
 
 @dataclass(frozen=True, slots=True)
-class PinnedTags(Mapping[str, Weights]):
-    """The pinned tags of an architecture; a record is made when it is read.
+class Tags(Mapping[str, Weights]):
+    """The pinned or the other tags of an architecture; a record is made when it is read.
 
     Attributes:
         architecture: timm's name.
+        pinned: which of them.
         only: the one tag to offer, or None for all.
     """
 
     architecture: str
+    pinned: bool
     only: str | None = None
 
-    def _tags(self) -> list[str]:
-        pinned = _rows("pins.tsv").get(self.architecture, {})
-        return [tag for tag in pinned if self.only in {None, tag}]
+    def _has(self, tag: object) -> bool:
+        pinned = tag in _rows("pins.tsv").get(self.architecture, ())
+        return pinned is self.pinned and self.only in {None, tag}
 
     def __getitem__(self, tag: str) -> Weights:
-        if tag not in self._tags():
+        if not self._has(tag):
             raise KeyError(tag)
         return tag_record(self.architecture, tag)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tags())
+        return filter(self._has, tags_of(self.architecture))
 
     def __len__(self) -> int:
-        return len(self._tags())
+        return sum(map(self._has, tags_of(self.architecture)))

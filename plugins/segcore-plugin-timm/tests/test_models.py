@@ -4,7 +4,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from segcore_plugin_timm import tag_spec
 
 import segcore
 from segcore.testing import TinyDecoder
@@ -40,9 +39,21 @@ def test_smps_name_builds_with_a_note():
     assert encoder.strides == (1, 2, 4)
 
 
-def test_a_model_of_a_record_with_a_tag_is_named():
-    model = segcore.create_model(TinyDecoder, tag_spec("resnet10t.c3_in1k"), encoder_depth=2)
-    assert model.config["encoder"]["name"] == "timm/resnet10t"
+def test_a_model_of_a_name_with_a_tag_is_named(monkeypatch, tmp_path):
+    name, commit = "timm/resnet10t.c3_in1k", "0123456789abcdef0123456789abcdef01234567"
+    model = segcore.create_model(TinyDecoder, name, encoder_depth=2)
+    assert model.config["encoder"]["name"] == name
+    with pytest.raises(segcore.WeightsError, match=r"apache-2.0.* the one that you trust, 'c3_in1k@<40"):
+        segcore.create_model(TinyDecoder, name, encoder_weights="c3_in1k")
+    with pytest.raises(segcore.WeightsError, match="'main' is none"):
+        segcore.create_model(TinyDecoder, name, encoder_weights="c3_in1k@main")
+    state = timm.create_model("resnet10t").state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    monkeypatch.setattr("segcore.weights.fetch", lambda record, *_: tmp_path / f"model{record.url[-12:]}")
+    model = segcore.create_model(TinyDecoder, name, encoder_weights=f"c3_in1k@{commit}")
+    torch.testing.assert_close(model.encoder.state_dict()["model.bn1.weight"], state["bn1.weight"])
+    origin = model.config["encoder"]["weights"]
+    assert (origin["tag"], origin["license"]) == (f"c3_in1k@{commit}", "apache-2.0")
 
 
 def test_a_vit_becomes_a_pyramid_in_the_core():

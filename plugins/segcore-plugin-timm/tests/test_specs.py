@@ -1,5 +1,6 @@
 """What the plugin lists and finds, without building anything but on the meta device."""
 
+import dataclasses
 import json
 import pickle
 import subprocess
@@ -15,7 +16,7 @@ from segcore_plugin_timm import tags
 from segcore_plugin_timm.architectures import facts, format_line, parse, table
 from segcore_plugin_timm.families import classic_specs
 
-from segcore import IncompatiblePartsError, Provenance, UnknownNameError, Weights, WeightsError
+from segcore import IncompatiblePartsError, Weights
 from segcore.specs import as_json
 
 LISTED = {spec.name: spec for spec in plugin.segcore_specs()}
@@ -221,37 +222,35 @@ def test_a_pinned_tag_is_found_by_name_and_offered_by_the_architecture():
     }
     assert spec.problem() is None
     assert list(LISTED["timm/resnet18"].weights) == ["a1_in1k"]
+    assert len(LISTED["timm/resnet18"].weights) == 1
+    assert "a1_in1k" not in LISTED["timm/resnet18"].unpinned
     classic = plugin.segcore_find("encoder", "timm/densenet121.ra_in1k")
     assert (classic.name, classic.factory) == ("densenet121.ra_in1k", LISTED["densenet121"].factory)
     assert classic.weights["ra_in1k"].sha256 == "ab" * 32
 
 
-def test_a_tag_without_a_pin_is_explained():
-    with pytest.raises(WeightsError, match=r"neither a revision nor a checksum.*tag_spec\('resnet18.gluon_in1k'"):
-        plugin.segcore_find("encoder", "timm/resnet18.gluon_in1k")
-    assert "gluon_in1k" in tags.tags_of("resnet18")
-
-
-def test_a_record_with_any_tag_can_be_made_and_used_instead_of_a_name():
-    spec = plugin.tag_spec("resnet18.gluon_in1k", revision=REVISION)
-    assert (spec.name, spec.provenance) == (
-        "timm/resnet18",
-        Provenance("timm", "segcore-plugin-timm", plugin.__version__),
-    )
+def test_a_tag_without_a_pin_is_listed_with_its_licence_and_found_by_name():
+    spec = plugin.segcore_find("encoder", "timm/resnet18.gluon_in1k")
+    assert (spec.name, spec.options, dict(spec.weights)) == ("timm/resnet18.gluon_in1k", {"name": "resnet18"}, {})
     assert spec.problem() is None
-    assert spec.weights["gluon_in1k"].revision == REVISION
-    assert plugin.tag_spec("vgg16.tv_in1k").name == "vgg16"
-    assert plugin.tag_spec("tu-vgg16.tv_in1k").name == "tu-vgg16"
-    with pytest.raises(UnknownNameError, match="Tags of 'resnet18': "):
-        plugin.tag_spec("resnet18.none")
-    with pytest.raises(UnknownNameError, match="timm publishes no"):
-        plugin.tag_spec("nothing.none")
+    (record,) = spec.unpinned.values()
+    assert (record.license, record.source, record.revision) == ("apache-2.0", "timm: resnet18.gluon_in1k", None)
+    listed = LISTED["timm/resnet18"]
+    assert listed.unpinned["gluon_in1k"] == record
+    assert {*listed.weights, *listed.unpinned} == set(tags.tags_of("resnet18"))
+    with pytest.raises(KeyError):
+        listed.unpinned["no_such_tag"]
+    assert listed.weights_named(f"gluon_in1k@{REVISION}").revision == REVISION
+    assert listed.weights_named("gluon_in1k") is None
+    assert plugin.segcore_find("encoder", "timm/vgg16.tv_in1k").name == "vgg16.tv_in1k"
+    assert list(plugin.segcore_find("encoder", "tu-vgg16.tv_in1k").unpinned) == ["tv_in1k"]
 
 
 def test_all_tags_have_a_complete_record():
     for architecture in table():
         for tag in tags.tags_of(architecture):
-            assert tags.tag_record(architecture, tag, REVISION).problem() is None
+            record = tags.tag_record(architecture, tag)
+            assert dataclasses.replace(record, revision=REVISION).problem() is None
 
 
 def test_a_network_that_the_table_lacks_is_measured(monkeypatch):
