@@ -1,0 +1,38 @@
+"""Prediction: the functions `predict` and `predict_tiled`, and the command ``segcore predict``.
+
+Importing this package loads neither torch, Pillow nor numpy; the functions are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from segcore import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+    from segcore_plugin_predict.inference import predict, predict_tiled
+    from segcore_plugin_predict.reading import read_image
+
+__version__ = "0.1.0"
+__all__ = ["predict", "predict_tiled", "read_image"]
+
+_HOMES = {"predict": "inference", "predict_tiled": "inference", "read_image": "reading"}
+
+
+@hookimpl
+def segcore_commands(cli: click.Group) -> None:
+    """Add ``predict`` to the command line; torch, Pillow and rich are loaded when it runs."""
+    from segcore_plugin_predict.command import predict_command
+
+    cli.add_command(predict_command)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'segcore_plugin_predict' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"segcore_plugin_predict.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
