@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -15,15 +15,17 @@ from segcore.errors import (
     IncompatiblePartsError,
     OptionValueError,
     PluginError,
+    UnknownNameError,
     UnknownOptionError,
     shorten,
 )
-from segcore.features import FeatureInfo, levels_at_depth
+from segcore.features import FeatureInfo, greatest_depth, levels_at_depth
 from segcore.heads import Activation, ClassificationHead
 from segcore.model import SegmentationModel
 from segcore.neck import PyramidNeck
 from segcore.options import check_aux, factory_of, resolve_options, split_options, takes_option, tuples, whole_number
-from segcore.registry import decoders, encoders, with_output_stride
+from segcore.owners import owner_of
+from segcore.registry import Registry, decoders, encoders, with_output_stride
 from segcore.specs import DecoderSpec, EncoderSpec, qualified_name
 from segcore.transforms import Preprocessing
 from segcore.weights import WeightsLike, check_weights, load_encoder_weights
@@ -105,7 +107,7 @@ def assemble(
     encoder_options, decoder_options = split_options(options, inspect.signature(create_model).parameters)
     classes = whole_number("classes", classes)
     aux = check_aux(aux_params)
-    decoder_spec = _decoder_spec(decoder)
+    decoder_spec = _decoder_spec(decoder, encoder)
     decoder_factory = factory_of(decoder_spec)
     decoder_config = resolve_options(decoder_spec, decoder_factory, decoder_options, first="features")
     wishes: Mapping[str, object] = {}
@@ -171,14 +173,32 @@ def create_decoder(
     return _build_decoder(spec, factory, info, resolve_options(spec, factory, options, first="features"))  # type: ignore[arg-type]
 
 
-def _decoder_spec(decoder: object) -> DecoderSpec:
+def _decoder_spec(decoder: object, encoder: object = None) -> DecoderSpec:
     if isinstance(decoder, DecoderSpec):
         return decoder
     if isinstance(decoder, type) and issubclass(decoder, Decoder):
         return DecoderSpec(decoder.__name__.lower(), factory=decoder)
     if isinstance(decoder, str):
-        return decoders.resolve(decoder)
+        spec: DecoderSpec = _resolve(decoders, encoders, decoder, encoder)
+        return spec
     raise OptionValueError(f"decoder={decoder!r:.80}: a name, a DecoderSpec or a subclass of Decoder is needed.")
+
+
+def _resolve(registry: Registry[Any], other: Registry[Any], name: str, partner: object = None) -> Any:
+    """Return the record of a name; where that is the name of another kind of part, the error says so."""
+    try:
+        return registry.resolve(name)
+    except UnknownNameError as error:
+        if not _is_known(other, name):
+            raise
+        swapped = _is_known(registry, partner)
+        hint = f" The arguments look swapped: write create_model({partner!r}, {name!r})." if swapped else ""
+        kind = "an encoder" if other is encoders else "a decoder"
+        raise UnknownNameError(f"{error} {name!r} is the name of {kind}.{hint}") from None
+
+
+def _is_known(registry: Registry[Any], name: object) -> bool:
+    return isinstance(name, str) and (name in registry or owner_of(registry.kind, name) is not None)
 
 
 def _part(spec: EncoderSpec | DecoderSpec, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,8 +241,12 @@ def _build_encoder(
     _check_shared(spec, options)
     resolved = resolve_options(spec, factory, options)
     resolved |= _grant(spec, factory, {} if neck else wishes, options)
+    if spec.out_channels is not None:
+        _settle_depth(spec, factory, spec.nominal_strides, options, resolved)
     built = _call(spec, factory, resolved, wanted)
     _verify(spec, built, resolved.get("output_stride"), promised=options.keys() <= _FORESEEN)
+    if spec.out_channels is None and _settle_depth(spec, factory, built.nominal_strides, options, resolved):
+        built = _call(spec, factory, resolved, wanted)
     if built.in_channels != wanted:
         built.set_in_channels(wanted, input_init)
     origin = load_encoder_weights(built, weights, spec, input_init)
@@ -240,7 +264,8 @@ def _encoder_spec(encoder: object) -> EncoderSpec:
     if isinstance(encoder, type) and issubclass(encoder, EncoderMixin):
         return EncoderSpec(encoder.__name__.lower(), factory=encoder)
     if isinstance(encoder, str):
-        return encoders.resolve(encoder)
+        spec: EncoderSpec = _resolve(encoders, decoders, encoder)
+        return spec
     raise OptionValueError(f"encoder={encoder!r:.80}: a name, an EncoderSpec or a module with EncoderMixin is needed.")
 
 
@@ -266,6 +291,8 @@ def _grant(
     if len(takes) < len(parameters):
         takes.add("depth")  # a local recipe with **kwargs
     granted = {name: value for name, value in wishes.items() if name not in options}
+    if spec.out_channels is None and "output_stride" not in takes:
+        granted.pop("output_stride", None)  # a class that says nothing of its strides is used as it is
     stride = granted.get("output_stride", 32)
     if stride != 32 and ("output_stride" not in takes or (spec.out_channels and stride not in spec.output_strides)):
         raise IncompatiblePartsError(
@@ -273,6 +300,25 @@ def _grant(
             f"{with_output_stride(stride)} Or give encoder_output_stride={spec.output_strides[-1]} to do without."
         )
     return {name: value for name, value in granted.items() if name in takes}
+
+
+def _settle_depth(
+    spec: EncoderSpec,
+    factory: Callable[..., Any],
+    strides: Sequence[int],
+    options: Mapping[str, Any],
+    resolved: dict[str, Any],
+) -> bool:
+    """Refuse a depth that the user asks for and the encoder lacks; return whether a decoder's wish had to be cut."""
+    depth, most = resolved.get("depth"), greatest_depth(strides)
+    if depth is None or depth == resolve_options(spec, factory, {}).get("depth") or depth <= most:
+        return False  # what the encoder says of itself is believed
+    if "depth" in options:
+        raise OptionValueError(
+            f"encoder_depth={depth!r}: {spec.name!r} has depths 1 to {most}; its deepest map has stride {max(strides)}."
+        )
+    resolved["depth"] = most
+    return True
 
 
 def _check_shared(spec: EncoderSpec, options: Mapping[str, Any]) -> None:

@@ -89,9 +89,13 @@ class EncoderMixin:
         """The facts that a decoder is built from."""
         return FeatureInfo(self.out_channels, self.strides, self._prefix_tokens)
 
+    @property
+    def nominal_strides(self) -> tuple[int, ...]:
+        """Strides of all feature maps that the network can give, whatever its depth and without dilation."""
+        return tuple(self._strides or (2**level for level in range(len(self._out_channels))))
+
     def _levels(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        nominal = self._strides or [2**level for level in range(len(self._out_channels))]
-        channels, strides = levels_at_depth(self._out_channels, nominal, self._depth)
+        channels, strides = levels_at_depth(self._out_channels, self.nominal_strides, self._depth)
         if self._output_stride is not None:
             strides = tuple(min(stride, self._output_stride) for stride in strides)
         return channels, strides

@@ -87,3 +87,12 @@ def levels_at_depth(channels: Sequence[int], strides: Sequence[int], depth: int)
     else:
         kept = list(zip(channels, strides, strict=False))
     return tuple(c for c, _ in kept), tuple(s for _, s in kept)
+
+
+def greatest_depth(strides: Sequence[int]) -> int:
+    """Return the greatest depth, up to 5, that means anything for an encoder with these nominal strides.
+
+    Each stage of depth halves the resolution, so it is that of the deepest level. Where levels share a stride, depth
+    selects none of them, and all depths do.
+    """
+    return min(5, max(strides).bit_length() - 1) if len(set(strides)) == len(strides) else 5

@@ -1,5 +1,6 @@
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from segcore import (
     IncompatiblePartsError,
     OptionValueError,
     PluginError,
+    UnknownNameError,
     UnknownOptionError,
     WeightsError,
 )
+from segcore.discovery import Catalogue
 from segcore.testing import TinyDecoder, TinyEncoder
 
 PROMISED = (3, 8, 16, 24, 32, 40)
@@ -171,6 +174,97 @@ def test_the_families_that_have_an_output_stride_are_named(monkeypatch):
         segcore.create_encoder(specs[2], output_stride=8)
     with pytest.raises(segcore.OptionValueError, match=r"No installed encoder has 4\."):
         segcore.create_encoder(specs[2], output_stride=4)
+
+
+class Shallow(TinyEncoder):
+    """Three stages, whatever depth it is asked for."""
+
+    def __init__(self, depth=2, in_channels=3):
+        super().__init__(depth, in_channels, strides=(1, 2, 4, 8))
+
+
+class WishesDepth(TinyDecoder):
+    encoder_options = {"depth": 5}
+
+
+SHALLOW = [
+    EncoderSpec("shallow", factory=Shallow),
+    EncoderSpec("shallow", factory=Shallow, out_channels=(3, 8, 16, 24)),
+]
+
+
+@pytest.mark.parametrize("spec", SHALLOW, ids=["local", "with channels"])
+class TestDepthsThatAnEncoderLacks:
+    def test_asked_for_they_are_refused(self, spec):
+        assert segcore.create_encoder(spec, depth=3).strides == (1, 2, 4, 8)
+        for depth in (4, 5):
+            with pytest.raises(OptionValueError, match=f"={depth}: 'shallow' has depths 1 to 3; .* has stride 8"):
+                segcore.create_encoder(spec, depth=depth)
+            with pytest.raises(OptionValueError, match="depths 1 to 3"):
+                segcore.create_model(TinyDecoder, spec, encoder_depth=depth)
+
+    def test_a_decoders_wish_is_cut_to_what_there_is(self, spec):
+        model = segcore.create_model(WishesDepth, spec)
+        assert (model.encoder.depth, model.encoder.strides) == (3, (1, 2, 4, 8))
+        assert model.config["encoder"]["options"]["depth"] == 3
+
+    def test_the_encoders_own_default_is_believed(self, spec):
+        with_default = replace(spec, defaults={"depth": 5})
+        assert segcore.create_encoder(with_default).strides == (1, 2, 4, 8)
+        assert segcore.create_encoder(with_default, depth=5).strides == (1, 2, 4, 8)  # as a checkpoint says it
+        with pytest.raises(OptionValueError, match="depths 1 to 3"):
+            segcore.create_encoder(with_default, depth=4)
+
+
+def test_levels_of_one_stride_have_every_depth():
+    spec = EncoderSpec("vit", factory=TinyEncoder, options={"strides": (1, 16, 16)})
+    assert segcore.create_encoder(spec, depth=4).strides == (1, 16, 16)
+
+
+class TestNamesOfTheOtherKind:
+    def test_swapped_arguments_are_recognised(self):
+        for call in (
+            lambda: segcore.create_model("resnet34", "unet"),
+            lambda: segcore.create_model("resnet34", "decoders/unet"),
+        ):
+            with pytest.raises(
+                UnknownNameError, match="'resnet34' is the name of an encoder. The arguments look swapped"
+            ) as caught:
+                call()
+        assert str(caught.value).endswith("write create_model('decoders/unet', 'resnet34').")
+
+    def test_so_they_are_where_nothing_is_installed(self, monkeypatch):
+        for registry in (segcore.encoders, segcore.decoders):
+            monkeypatch.setattr(registry, "_source", Catalogue(list))
+        with pytest.raises(UnknownNameError, match=r"pip install .*swapped: write create_model\('unet', 'resnet34'\)"):
+            segcore.create_model("resnet34", "unet")
+
+    def test_one_name_of_the_other_kind_is_named(self):
+        for call, hint in [
+            (lambda: segcore.create_model("resnet34", "resnet18"), "'resnet34' is the name of an encoder.$"),
+            (lambda: segcore.create_model("unet", "fpn"), "'fpn' is the name of a decoder.$"),
+            (lambda: segcore.create_encoder("unet"), "'unet' is the name of a decoder.$"),
+            (lambda: segcore.create_decoder("resnet18", TinyEncoder()), "'resnet18' is the name of an encoder.$"),
+        ]:
+            with pytest.raises(UnknownNameError, match=hint):
+                call()
+
+    def test_a_misspelt_name_is_still_only_that(self):
+        with pytest.raises(UnknownNameError) as caught:
+            segcore.create_model("unett", "resnet34")
+        assert "is the name of" not in str(caught.value)
+
+
+def test_a_local_class_that_says_nothing_of_output_strides_is_used_as_it_is():
+    class Plain(TinyEncoder):
+        def __init__(self, depth=5, in_channels=3):
+            super().__init__(depth, in_channels)
+
+    segcore.encoders["plain"] = Plain
+    try:
+        assert segcore.create_model(Dilating, "plain").encoder.strides == (1, 2, 4, 8, 16)
+    finally:
+        del segcore.encoders["plain"]
 
 
 def test_a_local_recipe_with_keywords_gets_the_depth():

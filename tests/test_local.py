@@ -1,12 +1,16 @@
 """Local registration: rows 41 and 42 of the table of failures, both documented styles, and every malformed form."""
 
 import functools
+import hashlib
+import itertools
 import re
 import threading
 
 import pytest
+import safetensors.torch
 import torch
 
+import segcore
 from segcore import (
     Decoder,
     DecoderSpec,
@@ -16,6 +20,7 @@ from segcore import (
     Provenance,
     UnknownNameError,
     Weights,
+    WeightsError,
     create_encoder,
 )
 from segcore.local import spec_from
@@ -325,3 +330,95 @@ def test_threads_that_register_and_list(site):
         thread.join()
     assert failures == []
     assert len(site.encoders) == 2 + 8 * 50
+
+
+class Recipe(torch.nn.Module, segcore.EncoderMixin):
+    """An encoder written to the letter of the documented recipe, which has been the same in the field for years."""
+
+    def __init__(self, **kwargs):
+        super().__init__()
+        self._out_channels = [3, 16, 64, 128, 256, 512]
+        self._depth = kwargs.get("depth", 5)
+        self._in_channels = 3
+        widths = self._out_channels[: self._depth + 1]
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in itertools.pairwise(widths)
+        )
+
+    def forward(self, x):
+        features = [x]
+        for conv in self.convs:
+            features.append(conv(features[-1]).relu())
+        return features
+
+
+class ExplicitRecipe(Recipe):
+    def __init__(self, depth=5, in_channels=3):
+        super().__init__(depth=depth)
+
+
+@pytest.fixture
+def recipe():
+    yield
+    for name in ("my-encoder", "my-decoder"):
+        for registry in (segcore.encoders, segcore.decoders):
+            if name in registry:
+                del registry[name]
+
+
+@pytest.mark.parametrize("network", [Recipe, ExplicitRecipe])
+@pytest.mark.parametrize("name", segcore.list_decoders("decoders/*"))
+def test_the_documented_recipe_works_with_every_decoder(recipe, name, network):
+    segcore.encoders["my-encoder"] = {"encoder": network, "params": {"depth": 5}}
+    options = {"decoder_readout": "ignore"} if name == "dpt" else {}  # which is about the class token of a ViT
+    model = segcore.create_model(name, "my-encoder", classes=2, in_channels=4, **options).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 4, 50, 70)).shape == (1, 2, 50, 70)
+
+
+def test_there_are_twelve_decoders_for_the_recipe():
+    assert len(segcore.list_decoders("decoders/*")) == 12
+
+
+@pytest.mark.parametrize("network", [Recipe, ExplicitRecipe])
+def test_the_documented_recipe_is_saved_and_loaded(recipe, tmp_path, network):
+    segcore.encoders["my-encoder"] = {"encoder": network, "params": {"depth": 4}}
+    model = segcore.create_model("deeplabv3", "my-encoder").eval()
+    model.save_pretrained(tmp_path / "checkpoint")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(segcore.from_pretrained(tmp_path / "checkpoint").eval()(x), model(x))
+
+
+def test_weights_of_the_mapping_are_found_and_checked(recipe, tmp_path, monkeypatch):
+    """By `url` the file comes from any place that a record may name; here from an importable package."""
+    monkeypatch.setenv("SEGCORE_CACHE", str(tmp_path / "cache"))
+    package = tmp_path / "my_weights"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = ExplicitRecipe()
+    data = safetensors.torch.save(source.state_dict())
+    (package / "mine.safetensors").write_bytes(data)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"url": "package://my_weights/mine.safetensors", "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}
+    mapping = {"encoder": ExplicitRecipe, "params": {}, "pretrained_settings": {"mine": settings}}
+    for sha256 in (None, hashlib.sha256(data).hexdigest()):
+        segcore.encoders["my-encoder"] = mapping | {"pretrained_settings": {"mine": settings | {"sha256": sha256}}}
+        model = segcore.create_model("unet", "my-encoder", encoder_weights="mine")
+        assert torch.equal(model.encoder.convs[0].weight, source.convs[0].weight)
+        assert model.config["preprocessing"]["mean"] == (0.1, 0.2, 0.3)
+    segcore.encoders["my-encoder"] = mapping | {"pretrained_settings": {"mine": settings | {"sha256": "0" * 64}}}
+    with pytest.raises(WeightsError, match="its SHA-256 is .* was expected"):
+        segcore.create_model("unet", "my-encoder", encoder_weights="mine")
+
+
+def test_a_decoder_by_the_mapping_is_built_saved_and_loaded(recipe, tmp_path):
+    segcore.decoders["my-decoder"] = {"decoder": TinyDecoder, "params": {"channels": 4}, "title": "MyDecoder"}
+    model = segcore.MyDecoder("resnet18", encoder_depth=2).eval()
+    assert model.decoder.out_channels == 4
+    assert segcore.create_model("my-decoder", "resnet18", decoder_channels=6).decoder.out_channels == 6
+    model.save_pretrained(tmp_path / "checkpoint")
+    assert segcore.from_pretrained(tmp_path / "checkpoint").decoder.out_channels == 4
+    segcore.decoders["my-decoder"] = DecoderSpec("my-decoder", factory=TinyDecoder, options={"channels": 5})
+    assert segcore.create_model("my-decoder", "resnet18").decoder.out_channels == 5
+    vars(segcore).pop("MyDecoder", None)
