@@ -7,8 +7,8 @@ such as ``segcore.Unet`` is the class-style name of an installed decoder.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # importing typing would cost thirty times what this module does
 
 __version__ = "0.1.0"
 
@@ -95,6 +95,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from segcore.checkpoints import from_pretrained, push_to_hub, save_pretrained
     from segcore.create import create_decoder, create_encoder, create_model
     from segcore.decoder import Decoder

@@ -27,7 +27,7 @@ from segcore.heads import Activation
 from segcore.model import SegmentationModel
 from segcore.options import factory_of, tuples
 from segcore.registry import encoders
-from segcore.skeleton import Weightless, difference, fill
+from segcore.skeleton import Weightless, difference, fill, uncollected
 from segcore.tensorfile import TensorFile, TensorFileError, replacing, write_tensors
 from segcore.transforms import Preprocessing
 
@@ -127,14 +127,8 @@ def from_pretrained(
         UnknownNameError: a part's plugin is not installed; the message says what to install.
     """
     path = _folder(source, subfolder, revision, token, cache_dir, local_files_only=local_files_only)
-    file = _open(path / WEIGHTS_NAME)
-    build, translate = _plan(path, file.metadata)
-    model = _skeleton(build)
-    state = translate(model, file.tensors())
-    problem = difference(model, state)
-    if problem:
-        raise CheckpointError(f"{str(file.path)!r} does not hold what its config describes: {problem}.")
-    model = fill(model, state, build)
+    with uncollected():
+        model = _loaded(path)
     changes = {"classes": classes, "in_channels": in_channels}
     changes = {key: value for key, value in changes.items() if value is not None}
     if changes or activation != _SAVED:
@@ -210,6 +204,18 @@ def _folder(
         names=(WEIGHTS_NAME, CONFIG_NAME),
     )
     return folder
+
+
+def _loaded(path: Path) -> SegmentationModel:
+    """Build the model of a folder and give it the file's tensors."""
+    file = _open(path / WEIGHTS_NAME)
+    build, translate = _plan(path, file.metadata)
+    model = _skeleton(build)
+    state = translate(model, file.tensors())
+    problem = difference(model, state)
+    if problem:
+        raise CheckpointError(f"{str(file.path)!r} does not hold what its config describes: {problem}.")
+    return fill(model, state, build)
 
 
 def _open(path: Path) -> TensorFile:

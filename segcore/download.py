@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-import filelock
-
 from segcore import hub, transfer
 from segcore.errors import WeightsError
 from segcore.hub import hub_files, push_folder
@@ -185,6 +183,8 @@ def _from_web(record: Weights, watch: Watch) -> Path:
 @contextlib.contextmanager
 def _locked(path: Path, part: Path, watch: Watch) -> Iterator[None]:
     """Hold the lock of a file; whoever waits for it lives as long as the part grows."""
+    import filelock  # not needed by a model without downloads
+
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     seen = 0
     while True:

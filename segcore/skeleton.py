@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -32,6 +34,18 @@ class Weightless(TorchFunctionMode):
         if func in _MAKERS and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
         return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Put off Python's garbage collection: what loading makes stays, and searching it all costs as much as loading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def difference(model: nn.Module, state: Mapping[str, Tensor]) -> str | None:

@@ -1,4 +1,6 @@
+import contextlib
 import copy
+import gc
 import json
 
 import pytest
@@ -7,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import segcore
-from segcore import CheckpointError, EncoderSpec, UnknownNameError
+from segcore import CheckpointError, EncoderSpec, UnknownNameError, checkpoints
 from segcore.testing import TinyDecoder, TinyEncoder
 
 
@@ -102,6 +104,24 @@ def test_loading_draws_no_random_numbers(saved):
     state = torch.get_rng_state()
     segcore.from_pretrained(folder)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_garbage_is_not_collected_while_loading(saved, enabled, damaged, monkeypatch):
+    seen = []
+    real = checkpoints._open
+    monkeypatch.setattr(checkpoints, "_open", lambda path: (seen.append(gc.isenabled()), real(path))[1])
+    if damaged:
+        (saved[1] / "model.safetensors").write_bytes(b"damaged")
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with pytest.raises(CheckpointError) if damaged else contextlib.nullcontext():
+            segcore.from_pretrained(saved[1])
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+    assert (seen, after) == ([False], enabled)
 
 
 def test_half_precision_checkpoints_stay_half(saved, tmp_path):

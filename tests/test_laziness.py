@@ -44,6 +44,18 @@ def test_import_loads_no_torch_no_pluggy_and_no_plugin():
     assert loaded("import segcore; segcore.__version__, segcore.__all__, dir(segcore)") == modules
 
 
+def test_import_costs_next_to_nothing():
+    assert {name.partition(".")[0] for name in loaded("import segcore") - loaded("pass")} <= {
+        "__future__",
+        "importlib",
+        "segcore",
+    }
+
+
+def test_a_model_without_downloads_loads_no_file_locks():
+    assert "filelock" not in loaded("import segcore; segcore.create_model, segcore.from_pretrained")
+
+
 def test_public_names_load_no_plugin():
     modules = loaded("from segcore import EncoderSpec, DecoderSpec, Weights, PluginError")
     assert not modules & {*HEAVY, "pluggy", "segcore.discovery", "segcore.installed"}
