@@ -12,6 +12,7 @@ import time
 import types
 from pathlib import Path
 
+import filelock
 import huggingface_hub
 import huggingface_hub.constants
 import huggingface_hub.errors
@@ -21,7 +22,7 @@ import torch
 from safetensors.torch import save
 
 import segcore
-from segcore import EncoderSpec, Weights, WeightsError, download, hub, transfer
+from segcore import EncoderSpec, Weights, WeightsError, hub, transfer
 from segcore.download import cache_dir, fetch, find, hub_files, own_path, problem_of, push_folder
 from segcore.testing import TinyDecoder, TinyEncoder
 from segcore.transfer import TransferError, watched
@@ -384,7 +385,7 @@ class TestProcesses:
     def test_who_waits_for_a_dead_download_gives_up(self, server, monkeypatch):
         weights = record(server.put("/tiny.safetensors", DATA))
         own_path(weights).parent.mkdir(parents=True)
-        held = download.filelock.FileLock(own_path(weights).with_name(f".{own_path(weights).name}.lock"))
+        held = filelock.FileLock(own_path(weights).with_name(f".{own_path(weights).name}.lock"))
         monkeypatch.setattr(transfer, "STALL", 0.3)
         with held:
             refused(weights, "nothing came for 0.3 seconds")
