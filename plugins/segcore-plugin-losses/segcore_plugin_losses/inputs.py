@@ -10,6 +10,7 @@ from torch import Tensor
 from segcore import InputError, OptionValueError
 
 MODES = ("binary", "multiclass", "multilabel")
+_WIDENED = (torch.uint16, torch.uint32, torch.uint64)  # torch can hold them and do little else
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -80,7 +81,7 @@ def prepare(
     if logits.ndim < 3:
         raise InputError(f"logits (N, classes, ...) are needed, got shape {tuple(logits.shape)}.")
     target = fit_target(target, tuple(logits.shape), mode)
-    valid = None if ignore_index is None else target != ignore_index
+    valid = where_counted(target, ignore_index)
     if valid is not None:
         target = target.masked_fill(~valid, 0)
     x = logits if logits.dtype in {torch.float32, torch.float64} else logits.float()
@@ -98,6 +99,8 @@ def fit_target(target: Tensor, shape: tuple[int, ...], mode: str) -> Tensor:
     n, classes, *space = shape
     if mode == "multiclass" and target.is_floating_point():
         raise InputError(f"multiclass: the target holds labels, an integer tensor, got {target.dtype}. Use .long().")
+    if target.dtype in _WIDENED:
+        target = target.long()
     if target.is_complex():
         raise InputError(f"the target must be integer, bool or floating point, got {target.dtype}.")
     if mode == "multiclass" and classes < 2:
@@ -119,6 +122,20 @@ def fit_target(target: Tensor, shape: tuple[int, ...], mode: str) -> Tensor:
             f"{mode}: for logits of shape {shape} the target must have shape {wanted}, got {tuple(target.shape)}."
         )
     return target[:, None] if mode == "binary" else target
+
+
+def where_counted(target: Tensor, ignore_index: int | None) -> Tensor | None:
+    """Return where a target differs from `ignore_index`, None for everywhere.
+
+    A number that the target's dtype cannot hold is nowhere; torch would compare it modulo 256 with uint8.
+    """
+    if ignore_index is None or target.dtype is torch.bool:
+        return None
+    if not target.is_floating_point():
+        limits = torch.iinfo(target.dtype)
+        if not limits.min <= ignore_index <= limits.max:
+            return None
+    return target != ignore_index
 
 
 def check_range(target: Tensor, most: int, ignore_index: int | None) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from segcore_plugin_losses.base import Loss, one_hot
+from segcore_plugin_losses.base import Loss
 from segcore_plugin_losses.inputs import check_choice, check_number
+from segcore_plugin_losses.sums import SoftmaxSums, label_counts
 
 
 class TverskyLoss(Loss):
@@ -69,16 +70,16 @@ class TverskyLoss(Loss):
 
     def _sums(self, x: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return, per class, the probability on true pixels, the probability, and the truth: (C,) or (N, C)."""
+        if self.mode == "multiclass":
+            labels, known = y.flatten(1), None if valid is None else valid.flatten(1)
+            hit, predicted = SoftmaxSums.apply(x.flatten(2), labels, known)  # type: ignore[no-untyped-call]
+            true = label_counts(labels, known, x.shape[1]).to(hit.dtype)
+            return (hit, predicted, true) if self.per_image else (hit.sum(0), predicted.sum(0), true.sum(0))
         p = self.probabilities(x)
         dims = tuple(range(2, x.ndim)) if self.per_image else (0, *range(2, x.ndim))
         if valid is not None:
-            p = p * (valid[:, None] if self.mode == "multiclass" else valid)
-        if self.mode != "multiclass":
-            return (p * y).sum(dims), p.sum(dims), y.sum(dims)
-        truth = one_hot(y, x.shape[1])
-        if valid is not None:
-            truth = truth & valid[:, None]
-        return (p * truth).sum(dims), p.sum(dims), truth.sum(dims).to(p.dtype)
+            p = p * valid
+        return (p * y).sum(dims), p.sum(dims), y.sum(dims)
 
     def _any(self, valid: Tensor, loss: Tensor) -> Tensor:
         """Return whether any pixel counts, in the shape of the loss."""
