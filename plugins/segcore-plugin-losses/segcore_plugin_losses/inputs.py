@@ -10,7 +10,7 @@ from torch import Tensor
 from segcore import InputError, OptionValueError
 
 MODES = ("binary", "multiclass", "multilabel")
-_WIDENED = (torch.uint16, torch.uint32, torch.uint64)  # torch can hold them and do little else
+WIDENED = (torch.uint16, torch.uint32, torch.uint64)  # torch can hold them and do little else
 
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -99,7 +99,7 @@ def fit_target(target: Tensor, shape: tuple[int, ...], mode: str) -> Tensor:
     n, classes, *space = shape
     if mode == "multiclass" and target.is_floating_point():
         raise InputError(f"multiclass: the target holds labels, an integer tensor, got {target.dtype}. Use .long().")
-    if target.dtype in _WIDENED:
+    if target.dtype in WIDENED:
         target = target.long()
     if target.is_complex():
         raise InputError(f"the target must be integer, bool or floating point, got {target.dtype}.")

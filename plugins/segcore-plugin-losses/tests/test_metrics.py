@@ -125,7 +125,7 @@ def test_values_out_of_range_are_told():
 @pytest.mark.parametrize(
     ("output", "target", "mode", "options", "error", "told"),
     [
-        (torch.zeros(2, 8), torch.zeros(2, 9), "multiclass", {"num_classes": 3}, InputError, "integer tensor"),
+        (torch.zeros(2, 3, 8), torch.zeros(2, 8), "multiclass", {}, InputError, "integer tensor"),
         (torch.zeros(2, 3, 8), torch.zeros(2, 9).long(), "multiclass", {}, InputError, r"must have shape \(2, 8\)"),
         (
             torch.zeros(2, 8).long(),
@@ -400,7 +400,7 @@ def test_boundaries_in_other_dimensions_and_with_ignored_pixels():
     stats = boundary_stats(labels, target, "multiclass", 255, num_classes=2, width=1)
     assert (stats.tp + stats.fp + stats.fn + stats.tn).tolist() == [[72, 72]]
     assert stats.tp[0, 1] == 8
-    with pytest.raises(InputError, match="has the value 3"):
+    with pytest.raises(InputError, match="has the value"):
         boundary_stats(labels, labels + 3, "multiclass", num_classes=3)
     with pytest.raises(InputError, match="one to three spatial dimensions, got 4"):
         boundary_stats(torch.zeros(1, 1, 2, 2, 2, 2), torch.zeros(1, 2, 2, 2, 2), "binary")

@@ -10,6 +10,7 @@ from torch import Tensor
 from segcore import InputError, OptionValueError
 from segcore_plugin_losses.inputs import (
     MODES,
+    WIDENED,
     check_choice,
     check_ignore_index,
     check_tensors,
@@ -225,6 +226,8 @@ def _labels(output: Tensor, target: Tensor, num_classes: int | None) -> tuple[Te
     if num_classes is None:
         raise OptionValueError("num_classes is needed where the output holds labels.")
     num_classes = _class_count(num_classes, "multiclass")
+    if output.dtype in WIDENED:
+        output = output.long()
     target = fit_target(target, (len(output), num_classes, *output.shape[1:]), "multiclass")
     return output, target, num_classes
 
@@ -267,8 +270,10 @@ def _matrices(predicted: Tensor, true: Tensor, classes: int, ignore_index: int |
         rows = true.to(kind)
     else:
         ignored = ~counted
-        rows = true if torch.iinfo(true.dtype).max <= torch.iinfo(kind).max else true.masked_fill(ignored, 0)
-        rows = rows.to(kind).masked_fill(ignored, 0)
+        if true.numel() and not _fits(true, kind):
+            true = true.masked_fill(ignored, 0)
+            _check_values("target", true, classes, ignore_index)
+        rows = true.to(kind).masked_fill(ignored, 0)
         _check_values("target", rows, classes, ignore_index)
         rows.masked_fill_(ignored, classes)
     cells = torch.add(predicted.to(kind), rows, alpha=classes)
@@ -276,6 +281,11 @@ def _matrices(predicted: Tensor, true: Tensor, classes: int, ignore_index: int |
     if not counts:
         return torch.zeros(0, classes, classes, dtype=torch.int64, device=cells.device)
     return torch.stack(counts).view(-1, classes + 1, classes)[:, :classes]
+
+
+def _fits(values: Tensor, kind: torch.dtype) -> bool:
+    low, high = values.aminmax()
+    return bool(low >= torch.iinfo(kind).min and high <= torch.iinfo(kind).max)
 
 
 def _check_values(name: str, values: Tensor, classes: int, ignore_index: int | None = None) -> None:
