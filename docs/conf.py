@@ -14,7 +14,11 @@ project_copyright = author
 release = segcore.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "segcore_pages"]
-exclude_patterns = ["_build", "project/changes"]  # the fragments are parts of project/changelog.md
+exclude_patterns = [
+    "_build",
+    "project/changes",  # the fragments are parts of project/changelog.md
+    "tutorials/first-plugin",  # a package, shown in parts by the page of that name
+]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

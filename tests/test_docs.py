@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",
     DOCS / "index.md",
-    *sorted(DOCS.glob("tutorials/*.md")),
+    *sorted(set(DOCS.glob("tutorials/*.md")) - {DOCS / "tutorials" / "first-plugin.md"}),  # test_tutorial.py runs it
     *sorted(DOCS.glob("how-to/*.md")),
     *sorted(DOCS.glob("explanation/*.md")),
 ]

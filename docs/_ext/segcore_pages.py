@@ -42,7 +42,8 @@ def _command_section(context: click.Context) -> str:
     for option in command.get_params(context):
         if isinstance(option, click.Option):
             names = ", ".join(_spelling(option, context))
-            lines += [f".. option:: {names}", "", f"   {option.help or ''}", ""]
+            text = (option.help or "").replace("*", r"\*")  # of a pattern, not emphasis
+            lines += [f".. option:: {names}", "", f"   {text}", ""]
     return "\n".join([*lines, "```", ""])
 
 
