@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import warnings
@@ -31,6 +32,7 @@ STEPS = ("list", "factories", "doctor", "build")
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"}
 _PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn"}
 _FILES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
+_running: set[subprocess.Popen[bytes]] = set()
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -47,7 +49,7 @@ def examine(
 
     Returns:
         What each step saw, under its name, as far as it came; ``"ended"`` says why the process did not come to its
-        end (a signal, a time-out, an exit), or None; ``"step"`` and ``"where"`` what it did then.
+        end, or None; ``"how"`` is then ``"crash"``, ``"hang"`` or ``"exit"``, ``"step"`` and ``"where"`` what it did.
     """
     with tempfile.TemporaryDirectory(prefix="segcore-probe-") as folder:
         report = Path(folder) / "report"
@@ -56,7 +58,7 @@ def examine(
         own = str(Path(__file__).resolve().parents[1])
         start = f"import sys; sys.path.insert(0, {own!r}); "
         with (Path(folder) / "out").open("w+b") as out:  # a file: a pipe could be held open by the plugin's children
-            ended = _run([sys.executable, "-B", "-X", "faulthandler", "-c", start + code], out, timeout)
+            how, ended = _run([sys.executable, "-B", "-X", "faulthandler", "-c", start + code], out, timeout)
             out.seek(0)
             text = out.read().decode(errors="replace")
         seen: dict[str, Any] = {"step": "start"}
@@ -64,28 +66,38 @@ def examine(
         for line in lines:
             seen |= json.loads(line)
         if ended is None and not seen.get("done"):
-            ended = "the process ended before it was done"
-        return seen | {"ended": ended, "where": place_of(text) if ended else None, "output": text[-2000:]}
+            how, ended = "exit", "it ended the process with exit code 0"
+        where = place_of(text) if ended else None
+        return seen | {"how": how, "ended": ended, "where": where, "output": text[-2000:]}
 
 
-def _run(command: list[str], out: Any, timeout: float) -> str | None:
-    """Run a command, killing it and its children after the time-out; return why it did not end well, or None."""
+def stop_all() -> None:
+    """Kill the processes that `examine` runs at this moment in other threads."""
+    for process in list(_running):
+        process.kill()
+
+
+def _run(command: list[str], out: Any, timeout: float) -> tuple[str | None, str | None]:
+    """Run a command, killing it and its children after the time-out; return how and why it did not end well."""
     process = subprocess.Popen(  # noqa: S603 - our own interpreter
         command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
     )
+    _running.add(process)
     try:
         code = process.wait(timeout)
     except subprocess.TimeoutExpired:
         _stop(process)
-        return f"it did not end within {timeout:g} s"
+        return "hang", f"it did not end within {timeout:g} s"
     except BaseException:
         _stop(process)
         raise
+    finally:
+        _running.discard(process)
     if code < 0:
         with contextlib.suppress(ValueError):
-            return f"it crashed with {signal.Signals(-code).name}"
-        return f"it crashed with signal {-code}"
-    return None if code == 0 else f"it ended the process with exit code {code}"
+            return "crash", f"it crashed with {signal.Signals(-code).name}"
+        return "crash", f"it crashed with signal {-code}"
+    return (None, None) if code == 0 else ("exit", f"it ended the process with exit code {code}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -103,9 +115,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def place_of(text: str) -> str | None:
-    """Return the innermost line of Python in faulthandler's report."""
-    found = re.search(r'most recent call first\):\n\s+File "(.+?)", line (\d+)', text)
-    return f"{found[1]}:{found[2]}" if found else None
+    """Return the innermost line of Python in faulthandler's report, one outside the standard library if there is."""
+    report = text.rpartition("Current thread ")[2].partition("\n\n")[0]
+    lines = re.findall(r'^\s+File "(.+?)", line (\d+)', report, re.MULTILINE)
+    standard = sysconfig.get_path("stdlib")
+    foreign = [
+        (file, line)
+        for file, line in lines
+        if not file.startswith("<") and (not file.startswith(standard) or "site-packages" in file)
+    ]
+    return next((f"{file}:{line}" for file, line in [*foreign, *lines]), None)
 
 
 # --- in the process -------------------------------------------------------------------------------------------------
@@ -178,7 +197,7 @@ class _Watch:
             touched.append(f"process: {event} {arguments[0]!r:.80}")
         elif event in _FILES or (event == "open" and arguments[2] & _WRITES and arguments[0] != os.devnull):
             name = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes) else str(arguments[0])
-            if "__pycache__" not in name and not name.startswith(self._scratch):
+            if "__pycache__" not in name and not (name + os.sep).startswith(self._scratch):
                 touched.append(f"file: {event} {name:.200}")
 
 
@@ -214,7 +233,7 @@ def _list(watch: _Watch, namespace: str) -> Any:
 
     from segcore.discovery import catalogue
     from segcore.errors import PluginWarning
-    from segcore.specs import as_json
+    from segcore.specs import as_json, kind_of
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)  # of other plugins; read from the status of this one
@@ -228,6 +247,7 @@ def _list(watch: _Watch, namespace: str) -> Any:
         heavy = sorted(name for name in HEAVY if name in sys.modules)
     assert plugin is not None
     seen |= {"heavy": heavy, "status": plugin.status, "reason": plugin.reason, "notes": plugin.notes}
+    seen["names"] = [[kind_of(spec), spec.name] for spec in plugin.specs() if "/" not in spec.name]
     seen["records"] = [json.dumps(as_json(spec), sort_keys=True, default=repr) for spec in plugin.specs()]
     watch.say(list=seen)
     return plugin

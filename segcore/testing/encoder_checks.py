@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from segcore import create
 from segcore.encoder import EncoderMixin
-from segcore.errors import IncompatiblePartsError, OptionValueError, SegcoreError
+from segcore.errors import SegcoreError
+from segcore.features import greatest_depth
 from segcore.options import factory_of
 from segcore.specs import EncoderSpec
 from segcore.tensorfile import write_tensors
@@ -32,28 +33,27 @@ def features_match_the_record(spec: EncoderSpec) -> None:
 
 def odd_sizes_work(spec: EncoderSpec) -> None:
     """Sizes that no stride divides give features of the size rounded up or down."""
-    _check_features(encoder := _on_meta(spec), _image_on_meta(encoder, ODD_SIZE))
+    encoder = _on_meta(spec)
+    with promises.told("an image of 50 x 75 pixels fails: round sizes up, or declare size_multiple"):
+        _check_features(encoder, _image_on_meta(encoder, ODD_SIZE))
 
 
 def small_images_work(spec: EncoderSpec) -> None:
     """An image of one pixel of the deepest map gives features."""
     encoder = _on_meta(spec)
-    _check_features(encoder, _image_on_meta(encoder, (encoder.strides[-1],) * 2))
+    side = encoder.strides[-1]
+    with promises.told(f"an image of {side} x {side} pixels fails"):
+        _check_features(encoder, _image_on_meta(encoder, (side, side)))
 
 
 def output_strides_hold(spec: EncoderSpec) -> None:
-    """Every declared output stride is built, with the same parameters; others are refused."""
+    """Where several output strides are declared, each is built, with the same parameters."""
+    if len(spec.output_strides) == 1:
+        return
     plain = {key: value.shape for key, value in _on_meta(spec).state_dict().items()}
-    for stride in (8, 16, 32):
-        if spec.output_strides == (stride,):
-            continue
-        try:
-            with torch.device("meta"):
-                encoder: Any = create.create_encoder(spec, output_stride=stride)
-        except (OptionValueError, TypeError, IncompatiblePartsError):
-            assert stride not in spec.output_strides, f"output stride {stride} is declared and refused"
-            continue
-        assert stride in spec.output_strides, f"output stride {stride} is built, but the record does not declare it"
+    for stride in spec.output_strides:
+        with torch.device("meta"), promises.told(f"output stride {stride} is declared and not built"):
+            encoder: Any = create.create_encoder(spec, output_stride=stride)
         assert encoder.output_stride == stride, f"asked for output stride {stride}, got {encoder.output_stride}"
         shapes = {key: value.shape for key, value in encoder.state_dict().items()}
         assert shapes == plain, f"with output stride {stride} the parameters differ, so weights would not fit"
@@ -107,20 +107,25 @@ def _on_meta(spec: EncoderSpec) -> Any:
     """Return the encoder at its greatest depth on the meta device; the last one is kept for the next check."""
     if not _last or _last[0][0] is not spec:
         with torch.device("meta"):
-            options: dict[str, Any] = {"depth": 5} if _takes_depth(spec) else {}
+            options: dict[str, Any] = {"depth": _greatest_depth(spec)} if _takes_depth(spec) else {}
             _last[:] = [(spec, create.create_encoder(spec, **options).eval())]
     return _last[0][1]
 
 
 def _encoders_on_meta(spec: EncoderSpec) -> Iterator[tuple[Any, int]]:
-    for depth in range(1, 6) if _takes_depth(spec) else (None,):
-        for channels in (1, 3, 4) if depth in {None, 5} else (3,):
+    most = _greatest_depth(spec)
+    for depth in range(1, most + 1) if _takes_depth(spec) else (None,):
+        for channels in (1, 3, 4) if depth in {None, most} else (3,):
             options: dict[str, Any] = {} if depth is None else {"depth": depth}
-            if (depth, channels) == (5, 3):
+            if (depth, channels) == (most, 3):
                 yield _on_meta(spec), channels
                 continue
             with torch.device("meta"):
                 yield create.create_encoder(spec, in_channels=channels, **options), channels
+
+
+def _greatest_depth(spec: EncoderSpec) -> int:
+    return greatest_depth(spec.nominal_strides)
 
 
 def _takes_depth(spec: EncoderSpec) -> bool:
@@ -177,7 +182,8 @@ def flat_images_are_finite(spec: EncoderSpec) -> None:
 
 def every_parameter_learns(spec: EncoderSpec) -> None:
     """Every parameter gets a gradient at every depth, so distributed training works as it is."""
-    for depth in (5, 3) if _takes_depth(spec) else (None,):
+    most = _greatest_depth(spec)
+    for depth in sorted({most, min(3, most)}, reverse=True) if _takes_depth(spec) else (None,):
         encoder, x = _encoder(spec, **({} if depth is None else {"depth": depth}))
         promises.parameters_get_gradients(encoder, x, encoder, f"at depth {depth}")
 
@@ -192,7 +198,7 @@ def one_image_trains(spec: EncoderSpec) -> None:
     encoder, x = _encoder(spec, batch=1)
     with torch.no_grad():
         wanted = [feature.shape for feature in encoder(x)]
-    got = [feature.shape for feature in encoder.train()(x)]
+    got = [feature.shape for feature in promises.one_image_trains(encoder, x)]
     assert got == wanted, f"in training the features have the shapes {got}, in evaluation {wanted}"
 
 
@@ -229,13 +235,18 @@ def weights_round_trip(spec: EncoderSpec) -> None:
 
 def weights_fit_every_depth(spec: EncoderSpec) -> None:
     """Weights of the whole encoder load into a shallower one, and give the same features."""
-    if not _takes_depth(spec):
+    most = _greatest_depth(spec)
+    if not _takes_depth(spec) or most == 1:
         return
-    encoder, x = _encoder(spec, depth=5)
-    shallow = _load(spec, encoder.state_dict(), "weights of depth 5 do not load at depth 3", depth=3).eval()
+    less = min(3, most - 1)
+    encoder, x = _encoder(spec, depth=most)
+    what = f"weights of depth {most} do not load at depth {less}; drop those of absent stages in convert_state_dict"
+    shallow = _load(spec, encoder.state_dict(), what, depth=less).eval()
     with torch.no_grad():
         features = shallow(x)
-        promises.same(features, encoder(x)[: len(features)], "differs at depth 3, with the weights of depth 5")
+        promises.same(
+            features, encoder(x)[: len(features)], f"differs at depth {less}, with the weights of depth {most}"
+        )
 
 
 def weights_fit_other_images(spec: EncoderSpec) -> None:

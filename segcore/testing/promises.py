@@ -6,11 +6,12 @@ with what is wrong and what to do.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import pickle
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,6 +27,18 @@ def flat(value: Any) -> list[Tensor]:
     if isinstance(value, Tensor):
         return [value]
     return [item for part in (value.values() if isinstance(value, dict) else value) for item in flat(part)]
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn whatever is raised meanwhile into an AssertionError that begins with this, and says the rest in one line."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise AssertionError(f"{what}: {type(error).__name__}: {first}") from error
 
 
 def seeded(make: Maker, seed: int = 0) -> nn.Module:
@@ -92,21 +105,19 @@ def flat_images_are_harmless(module: nn.Module, image: Tensor) -> None:
 
 def autocast_runs(module: nn.Module, image: Tensor) -> None:
     """Bfloat16 autocast gives finite outputs."""
+    what = "does not run under bfloat16 autocast: bring the tensors that meet in forward to one dtype"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for part in flat(module(image)):
+        with told(what):
+            parts = flat(module(image))
+        for part in parts:
             assert torch.isfinite(part.float()).all(), "the output is not finite under bfloat16 autocast"
 
 
 def dtypes_are_kept(module: nn.Module, image: Tensor) -> None:
     """Weights and images of float64 and of bfloat16 give outputs of that kind."""
     for dtype in (torch.float64, torch.bfloat16):
-        with torch.no_grad():
-            try:
-                outputs = flat(module.to(dtype)(image.to(dtype)))
-            except RuntimeError as error:
-                raise AssertionError(
-                    f"does not run in {dtype}: {error}. Make tensors in forward with the dtype of the image"
-                ) from error
+        with torch.no_grad(), told(f"does not run in {dtype}: make tensors in forward with the dtype of the image"):
+            outputs = flat(module.to(dtype)(image.to(dtype)))
         wrong = {str(part.dtype) for part in outputs} - {str(dtype)}
         assert not wrong, f"in {dtype} the output is {', '.join(sorted(wrong))}"
 
@@ -115,9 +126,10 @@ def channels_last_is_the_same(module: nn.Module, image: Tensor) -> None:
     """The channels_last memory format gives the same output."""
     with torch.no_grad():
         plain = module(image)
-        last = module.to(memory_format=torch.channels_last)(  # type: ignore[call-overload]
-            image.contiguous(memory_format=torch.channels_last)
-        )
+        with told("does not run in channels_last: use reshape or flatten in place of view"):
+            last = module.to(memory_format=torch.channels_last)(  # type: ignore[call-overload]
+                image.contiguous(memory_format=torch.channels_last)
+            )
     close(last, plain, "differs in channels_last", tolerance=1e-3)
 
 
@@ -128,10 +140,8 @@ def copies_are_the_same(module: nn.Module, image: Tensor) -> None:
     with torch.no_grad():
         wanted = module(image)
         for how, make in (("a deep copy", copy.deepcopy), ("a pickle", _pickled)):
-            try:
+            with told(f"{how} cannot be made; keep modules, numbers and texts"):
                 other = make(module)
-            except Exception as error:
-                raise AssertionError(f"{how} cannot be made: {type(error).__name__}: {error}") from error
             same(other(image), wanted, f"of {how} differs")
 
 
@@ -180,6 +190,12 @@ def _holds_tensor(value: object) -> bool:
     return isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
 
 
+def one_image_trains(module: nn.Module, image: Tensor) -> Any:
+    """A batch of one image runs in training mode; return the output."""
+    with told("a batch of one image does not train: no norm layer after pooling to one pixel"):
+        return module.train()(image)
+
+
 def parameters_get_gradients(module: nn.Module, images: Tensor, among: nn.Module, where: str) -> None:
     """Every parameter gets a gradient."""
     outputs = flat(module.train()(images))
@@ -213,16 +229,20 @@ def compiles(module: nn.Module, image: Tensor) -> None:
     """The network compiles as one graph with dynamic sizes, and gives the same output."""
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="eager", fullgraph=True, dynamic=True)
-    with torch.no_grad(), _silence():
-        close(compiled(image), module(image), "differs when it is compiled", tolerance=1e-5)
+    with torch.no_grad(), _silence(), told("does not compile as one graph"):
+        got = compiled(image)
     torch._dynamo.reset()
+    with torch.no_grad():
+        close(got, module(image), "differs when it is compiled", tolerance=1e-5)
 
 
 def exports(module: nn.Module, image: Tensor) -> None:
     """The network exports, and gives the same output."""
-    with torch.no_grad(), _silence():
+    with torch.no_grad(), _silence(), told("does not export"):
         program = torch.export.export(module, (image,), strict=False)
-        close(program.module()(image), module(image), "differs when it is exported", tolerance=1e-5)
+        got = program.module()(image)
+    with torch.no_grad():
+        close(got, module(image), "differs when it is exported", tolerance=1e-5)
 
 
 class _silence(warnings.catch_warnings):  # noqa: N801 - a context, like its parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -60,6 +61,11 @@ class TinyEncoder(nn.Module, EncoderMixin):
             deep = stage(deep)
             features.append(deep)
         return features
+
+    def convert_state_dict(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights without those of the stages that `depth` leaves out."""
+        beyond = tuple(f"stages.{index}." for index in range(len(self.stages), 6))
+        return {key: value for key, value in state.items() if not key.startswith(beyond)}
 
     def forward_with_prefix(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return the feature maps, and for each below the image its tokens (N, prefix_tokens, C)."""
