@@ -1,5 +1,7 @@
 import json
 import pickle
+import re
+import warnings
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -65,6 +67,30 @@ def test_old_deeplab_keys(tmp_path):
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(segcore.from_pretrained(tmp_path / "ours")(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    ["timm-gernet_s", "timm-mobilenetv3_small_100", "timm-regnetx_002", "timm-res2net50_26w_4s", "timm-resnest14d"],
+)
+def test_old_keys_of_timms_encoders(encoder, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SMP's own, of its deprecated names
+        theirs = smp.Unet(encoder, encoder_weights=None).eval()
+    theirs.save_pretrained(tmp_path / "folder")
+    assert json.loads((tmp_path / "folder" / "config.json").read_text())["encoder_name"] == encoder
+    state = {}
+    for key, value in theirs.state_dict().items():
+        old = key if "mobilenetv3" in encoder else re.sub(r"^encoder\.model\.", "encoder.", key)
+        state[re.sub(r"\.stages_", ".stages.", old) if "gernet" in encoder else old] = value.clone()
+    assert state.keys() != theirs.state_dict().keys() or "mobilenetv3" in encoder
+    save_file(state, tmp_path / "folder" / "model.safetensors")
+    torch.save(state, tmp_path / "bare.pth")
+    convert(tmp_path / "bare.pth", tmp_path / "converted", decoder="Unet", encoder=encoder)
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for name in ("folder", "converted"):
+            assert torch.allclose(segcore.from_pretrained(tmp_path / name)(x), theirs(x), atol=1e-5)
 
 
 def test_options_and_the_command(tmp_path):
