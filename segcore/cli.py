@@ -12,6 +12,7 @@ import click
 
 from segcore import __version__
 from segcore.discovery import catalogue, list_plugins, notify
+from segcore.doctor import doctor_command
 from segcore.errors import CheckpointError, PluginError, PluginWarning, SegcoreError, WeightsError
 from segcore.plugin_commands import plugin_commands
 from segcore.registry import Registry, decoders, encoders, losses
@@ -131,6 +132,7 @@ def losses_command(pattern: str | None, as_data: bool) -> None:
 
 cli.add_command(weights_commands)
 cli.add_command(plugin_commands)
+cli.add_command(doctor_command)
 
 
 @cli.command(name="convert")

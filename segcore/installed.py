@@ -78,7 +78,7 @@ class Plugin:
         return f"{self.distribution} {self.version}"
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """One line of ``entry_points.txt``, extras cut off."""
 
     group: str
@@ -86,13 +86,13 @@ class _Entry(NamedTuple):
     value: str
 
 
-class _Copy(NamedTuple):
+class Copy(NamedTuple):
     """One installed copy of a distribution that has entry points for us."""
 
     distribution: str
     version: str
     folder: str
-    entries: tuple[_Entry, ...]
+    entries: tuple[Entry, ...]
     requirements: tuple[str, ...]
 
 
@@ -107,7 +107,7 @@ def scan(path: list[str] | None = None) -> list[Plugin]:
     Args:
         path: folders to look in instead of ``sys.path``.
     """
-    copies: dict[str, list[_Copy]] = {}
+    copies: dict[str, list[Copy]] = {}
     for copy in _copies(sys.path if path is None else path):
         copies.setdefault(copy.distribution, []).append(copy)
     plugins = [plugin for group in copies.values() for plugin in _merge_copies(group)]
@@ -120,21 +120,27 @@ def scan(path: list[str] | None = None) -> list[Plugin]:
     return sorted(plugins, key=lambda plugin: plugin.namespace)
 
 
-def _copies(path: Iterable[object]) -> Iterator[_Copy]:
+def distributions(path: Iterable[object]) -> Iterator[importlib.metadata.Distribution]:
+    """Yield every installed distribution in the order of the path, each folder searched once."""
     folders: dict[str, str] = {}
     for entry in path:
         if isinstance(entry, str) and "\0" not in entry:  # import passes over the others, too
             folders.setdefault(os.path.realpath(entry), entry)  # lib64 is often lib
-    for distribution in importlib.metadata.distributions(path=list(folders.values())):
+    yield from importlib.metadata.distributions(path=list(folders.values()))
+
+
+def _copies(path: Iterable[object]) -> Iterator[Copy]:
+    for distribution in distributions(path):
         text = None
         with contextlib.suppress(Exception):  # binary or of a foreign encoding: an unrelated package's business
             text = distribution.read_text("entry_points.txt")
-        entries = tuple(_entries(text)) if text and "segcore.v" in text else ()
+        entries = tuple(entries_of(text)) if text and "segcore.v" in text else ()
         if entries:
-            yield _copy(distribution, entries)
+            yield copy_of(distribution, entries)
 
 
-def _entries(text: str) -> Iterator[_Entry]:
+def entries_of(text: str) -> Iterator[Entry]:
+    """Yield the entry points for us, of every version of the interface, whatever else is in the file."""
     section = ""
     for raw in text.removeprefix(_BOM).splitlines():
         line = raw.strip()
@@ -142,10 +148,11 @@ def _entries(text: str) -> Iterator[_Entry]:
             section = line[1:-1].strip()
         elif line and not line.startswith(("#", ";")) and _SECTION.fullmatch(section):
             name, _, value = line.partition("=")
-            yield _Entry(section, name.strip(), value.partition("[")[0].strip())
+            yield Entry(section, name.strip(), value.partition("[")[0].strip())
 
 
-def _copy(distribution: importlib.metadata.Distribution, entries: tuple[_Entry, ...]) -> _Copy:
+def copy_of(distribution: importlib.metadata.Distribution, entries: tuple[Entry, ...]) -> Copy:
+    """Return what the metadata of a distribution say, and its folder's name where they say nothing."""
     name = version = None
     requirements: Iterable[str] | None = None
     with contextlib.suppress(Exception):  # malformed or missing: the folder's name tells
@@ -154,7 +161,7 @@ def _copy(distribution: importlib.metadata.Distribution, entries: tuple[_Entry, 
         name, version = metadata["Name"], metadata["Version"]
     path = getattr(distribution, "_path", None)
     stem = re.sub(r"\.(dist|egg)-info$", "", getattr(path, "name", "unknown-0"))
-    return _Copy(
+    return Copy(
         re.sub(r"[-_.]+", "-", str(name or stem.partition("-")[0])).lower(),
         str(version or stem.partition("-")[2].partition("-")[0] or "unknown"),
         str(getattr(path, "parent", "")),
@@ -163,7 +170,7 @@ def _copy(distribution: importlib.metadata.Distribution, entries: tuple[_Entry, 
     )
 
 
-def _merge_copies(copies: list[_Copy]) -> list[Plugin]:
+def _merge_copies(copies: list[Copy]) -> list[Plugin]:
     """Return one plugin per entry point of a distribution that may lie on the path several times, the first winning."""
     first = max((copy for copy in copies if copy.folder == copies[0].folder), key=_age)
     remarks = [
@@ -189,7 +196,7 @@ def _merge_copies(copies: list[_Copy]) -> list[Plugin]:
     return list(merged.values())
 
 
-def _age(copy: _Copy) -> tuple[bool, object]:
+def _age(copy: Copy) -> tuple[bool, object]:
     """Order copies in one folder, where an interrupted upgrade left the older one behind."""
     from packaging.version import InvalidVersion, Version
 

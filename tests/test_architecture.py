@@ -11,7 +11,7 @@ _ORDER = {
     2: "encoder neck heads decoder model tensorfile",
     3: "owners installed discovery local registry",
     4: "options transforms weights hub transfer download create loss config skeleton foreign card checkpoints convert",
-    5: "cli weights_commands __main__ __init__ testing probe inspection plugin_commands scaffold",
+    5: "cli weights_commands __main__ __init__ testing probe inspection installation doctor plugin_commands scaffold",
 }
 LAYERS = {name: layer for layer, names in _ORDER.items() for name in names.split()}
 WITHOUT_TORCH = {
@@ -30,6 +30,8 @@ WITHOUT_TORCH = {
     "cli",
     "probe",
     "inspection",
+    "installation",
+    "doctor",
     "plugin_commands",
     "scaffold",
     "weights_commands",
