@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segcore.errors import CheckpointError, near_match
 from segcore.model import SegmentationModel
+from segcore.registry import encoders
 from segcore.weights import with_counters
 
 _DECODERS = {
@@ -70,7 +71,7 @@ def translate_config(config: Mapping[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f"the SMP config has no encoder_name, or a malformed one: {encoder!r:.60}.")
     arguments: dict[str, Any] = {
         "decoder": decoder,
-        "encoder": f"timm/{encoder.removeprefix('tu-')}" if encoder.startswith("tu-") else encoder,
+        "encoder": named.name if (named := encoders.get(encoder)) else encoder,  # old spellings come with a note
         "encoder_depth": known.pop("encoder_depth", _DEPTHS.get(decoder, 5)),
         "decoder_legacy": True,
     }

@@ -94,6 +94,20 @@ def test_options(architecture, options, tmp_path):
     check(smp_model(architecture, classes=2, **options), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        ("tu-densenet121", "timm/tu-densenet121"),  # another network than the classic densenet121
+        ("tu-mobileone_s0", "timm/tu-mobileone_s0"),
+        ("timm-mobilenetv3_small_075", "timm/tf_mobilenetv3_small_075"),
+        ("timm-regnetx_002", "timm/regnetx_002"),
+        ("tu-resnet10t.c3_in1k", "timm/resnet10t.c3_in1k"),
+    ],
+)
+def test_smps_names_of_timms_networks(encoder, name, tmp_path):
+    assert check(smp_model("unet", encoder), tmp_path).config["encoder"]["name"] == name
+
+
 @pytest.mark.parametrize("encoder", ["vgg11_bn", "densenet121"])
 def test_encoders_that_change_the_decoder(encoder, tmp_path):
     check(smp_model("unet", encoder), tmp_path)

@@ -59,8 +59,11 @@ def find(name: str) -> EncoderSpec | None:
     words = name.removeprefix("timm/")
     prefix = next((prefix for prefix in ("tu-", "timm-") if words.startswith(prefix)), "")
     architecture, dot, tag = words.removeprefix(prefix).partition(".")
-    if prefix == "timm-" and not architecture.startswith(REDIRECTED):
-        return None
+    if prefix == "timm-":
+        if not architecture.startswith(REDIRECTED):
+            return None
+        if architecture.startswith("mobilenetv3_"):
+            architecture = f"tf_{architecture}"  # SMP builds those of TensorFlow, with its padding and epsilon
     if not prefix and architecture in classic_specs():
         found = classic_specs()[architecture]
     else:

@@ -161,7 +161,7 @@ def test_the_qualified_name_of_a_classic_encoder_is_its_own():
         ("tu-resnet18", "timm/resnet18"),
         ("timm/tu-resnet18", "timm/resnet18"),
         ("timm-regnetx_002", "timm/regnetx_002"),
-        ("timm-mobilenetv3_small_100", "timm/mobilenetv3_small_100"),
+        ("timm-mobilenetv3_large_minimal_100", "timm/tf_mobilenetv3_large_minimal_100"),
         ("timm-res2net50_26w_4s", "timm/res2net50_26w_4s"),
     ],
 )
