@@ -26,7 +26,7 @@ def measure(name: str) -> Architecture:
         info = default.feature_info.info
         taken = [index % len(info) for index in default.feature_info.out_indices]
         isotropic = type(default).__name__ == "FeatureGetterNet" and len({info[i]["reduction"] for i in taken}) == 1
-        indices = evenly_spaced(len(info)) if isotropic else shallow(info, taken)
+        indices = evenly_spaced([level["reduction"] for level in info]) if isotropic else shallow(info, taken)
         size = default.pretrained_cfg["input_size"][-1]
         network = features_network(name, indices=indices)
         strides = tuple(int(info[index]["reduction"]) for index in indices)
@@ -50,9 +50,15 @@ def measure(name: str) -> Architecture:
         )
 
 
-def evenly_spaced(blocks: int, count: int = 4) -> tuple[int, ...]:
-    """Return the positions of `count` blocks, evenly spaced, the last block included."""
-    return tuple(blocks * (number + 1) // count - 1 for number in range(count))
+def evenly_spaced(strides: Sequence[int], count: int = 4) -> tuple[int, ...]:
+    """Return the positions of `count` blocks, evenly spaced among those of the last one's stride, that one included.
+
+    Volo has a block of stride 8 before three of stride 16, which are then all that is returned.
+    """
+    first = strides.index(strides[-1])
+    blocks = len(strides) - first
+    wanted = min(count, blocks)
+    return tuple(first + blocks * (number + 1) // wanted - 1 for number in range(wanted))
 
 
 def shallow(info: Sequence[dict[str, Any]], taken: Sequence[int]) -> tuple[int, ...]:
