@@ -20,6 +20,7 @@ import segcore
 from segcore import hookspecs
 from segcore.cli import cli
 from segcore.discovery import Catalogue
+from segcore.owners import OFFICIAL
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -213,6 +214,26 @@ def test_every_check_of_the_kit_has_an_entry(monkeypatch):
     for name, value in vars(checks).items():
         if inspect.isfunction(value) and value.__module__ == checks.__name__ and not name.startswith("_"):
             assert f"\n| `{name}` |" in page
+
+
+def test_every_encoder_and_decoder_has_an_entry(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    from component_pages import decoder_reference, encoder_reference
+
+    page = encoder_reference()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    wanted = {name for name, spec in segcore.encoders.items_matching() if spec.provenance.namespace in OFFICIAL}
+    assert set(rows) == wanted
+    assert len(wanted) > 1400
+    assert rows["mit_b0"].count("NVIDIA Source Code License for SegFormer (non-commercial)") == 1
+    assert rows["resnet18"].startswith(
+        "| `resnet18` | 11.2 M | 3, 64, 64, 128, 256, 512 | 1, 2, 4, 8, 16, 32 | 8, 16, 32 |"
+    )
+    assert "`a1_in1k@`" in rows["timm/resnet18"]
+    page = decoder_reference()
+    for name in segcore.list_decoders():
+        assert f"\n## {name}\n" in f"\n{page}"
+    assert "| `decoder_attention` | `None` |" in page
 
 
 def test_every_environment_variable_has_an_entry():

@@ -1,4 +1,4 @@
-"""Pages that are made from the code: commands, checks of the conformance kit, changelog."""
+"""Pages that are made from the code: commands, components, checks of the conformance kit, changelog."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from component_pages import decoder_reference, encoder_reference
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -92,6 +93,16 @@ class _Checks(SphinxDirective):
         return self.parse_text_to_nodes(check_reference(), allow_section_headings=True)
 
 
+class _Encoders(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(encoder_reference(), allow_section_headings=True)
+
+
+class _Decoders(SphinxDirective):
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(decoder_reference(), allow_section_headings=True)
+
+
 class _Changes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         folder = Path(self.env.doc2path(self.env.docname)).parent / "changes"
@@ -122,5 +133,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", _record_signature)
     app.add_directive("segcore-commands", _Commands)
     app.add_directive("segcore-checks", _Checks)
+    app.add_directive("segcore-encoders", _Encoders)
+    app.add_directive("segcore-decoders", _Decoders)
     app.add_directive("segcore-changes", _Changes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
