@@ -128,9 +128,13 @@ class _Module(nn.Module):
 
 
 def _fit(logits: Tensor, target: Tensor) -> Tensor:
-    """Return logits resized to the target."""
-    if not isinstance(logits, Tensor) or not isinstance(target, Tensor) or not 3 <= logits.ndim <= 5:
-        return logits  # the loss refuses it, or knows it
+    """Return logits in fp32 or fp64, so that the gradients of the parts are added in that, resized to the target."""
+    if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
+        return logits  # the parts say what is wrong
+    if logits.dtype in {torch.float16, torch.bfloat16}:
+        logits = logits.float()
+    if not 3 <= logits.ndim <= 5:
+        return logits
     rank = logits.ndim - 2
     size = target.shape[-rank:]
     if logits.shape[2:] == size or target.ndim < rank + 1:
