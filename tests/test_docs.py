@@ -211,9 +211,12 @@ def test_every_check_of_the_kit_has_an_entry(monkeypatch):
     from segcore.testing import checks
 
     page = check_reference()
-    for name, value in vars(checks).items():
-        if inspect.isfunction(value) and value.__module__ == checks.__name__ and not name.startswith("_"):
-            assert f"\n| `{name}` |" in page
+    for title, group in checks.GROUPS.items():
+        assert f"\n### {title}\n" in f"\n{page}"
+        for check in group:
+            assert f"\n| `{check.__name__}` | " in page
+            assert len(inspect.getdoc(check).splitlines()) == 1, f"{check.__name__}: one sentence"
+    assert page.count("\n| `") == sum(map(len, checks.GROUPS.values())) > 20
 
 
 def test_every_encoder_and_decoder_has_an_entry(monkeypatch):

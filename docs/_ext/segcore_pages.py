@@ -58,15 +58,8 @@ def check_reference() -> str:
     """Return the checks of the conformance kit as MyST."""
     from segcore.testing import checks
 
-    groups = {
-        "A plugin": checks.PLUGIN_CHECKS,
-        "Every record": checks.RECORD_CHECKS,
-        "Every encoder": checks.LIGHT_ENCODER_CHECKS,
-        "The smallest encoder of each network": checks.HEAVY_ENCODER_CHECKS,
-        "Every decoder": checks.DECODER_CHECKS,
-    }
     tables = []
-    for title, group in groups.items():
+    for title, group in checks.GROUPS.items():
         rows = [f"| `{check.__name__}` | {' '.join(inspect.getdoc(check).split())} |" for check in group]
         tables += [f"### {title}", "", "| check | what is promised |", "|---|---|", *rows, ""]
     return "\n".join(tables)
