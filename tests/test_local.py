@@ -370,8 +370,7 @@ def recipe():
 @pytest.mark.parametrize("name", segcore.list_decoders("decoders/*"))
 def test_the_documented_recipe_works_with_every_decoder(recipe, name, network):
     segcore.encoders["my-encoder"] = {"encoder": network, "params": {"depth": 5}}
-    options = {"decoder_readout": "ignore"} if name == "dpt" else {}  # which is about the class token of a ViT
-    model = segcore.create_model(name, "my-encoder", classes=2, in_channels=4, **options).eval()
+    model = segcore.create_model(name, "my-encoder", classes=2, in_channels=4).eval()
     with torch.no_grad():
         assert model(torch.rand(1, 4, 50, 70)).shape == (1, 2, 50, 70)
 

@@ -28,7 +28,7 @@ class DPT(Decoder):
     Args:
         features: a plain ViT, or an encoder with maps of stride 4 and above.
         readout: what becomes of the class token: ``"cat"`` projects it together with each pixel, ``"add"`` adds it,
-            ``"ignore"`` leaves it out, which encoders without such a token need.
+            ``"ignore"`` leaves it out; None for ``"cat"`` where the encoder has such a token, else ``"ignore"``.
         intermediate_channels: of each map before the projection to `fusion_channels`, shallow to deep; None for
             (256, 512, 1024, 1024).
         fusion_channels: channels of the fusion and of the result.
@@ -45,15 +45,17 @@ class DPT(Decoder):
     def __init__(
         self,
         features: FeatureInfo,
-        readout: str = "cat",
+        readout: str | None = None,
         intermediate_channels: Sequence[int] | None = None,
         fusion_channels: int = 256,
         legacy: bool = False,
     ) -> None:
         super().__init__()
+        has_prefix = features.prefix_tokens > 0
+        if readout is None:
+            readout = "cat" if has_prefix or legacy else "ignore"
         check_choice("dpt", "readout", readout, ("cat", "add", "ignore"))
         check_positive("dpt", "fusion_channels", fusion_channels)
-        has_prefix = features.prefix_tokens > 0
         if readout != "ignore" and not has_prefix and not legacy:
             raise IncompatiblePartsError(
                 f"dpt: readout={readout!r} needs the class token of a ViT, and this encoder gives none. "

@@ -203,6 +203,20 @@ def test_dpt_reads_the_class_token_only():
         assert not torch.equal(decoder(features, prefix), decoder(features, classes))
 
 
+def test_dpt_reads_the_class_token_where_there_is_one():
+    with_token, without = (FeatureInfo((3, 12, 12, 12, 12), (1, 16, 16, 16, 16), tokens) for tokens in (1, 0))
+    for info, options, same in [
+        (with_token, {}, "cat"),
+        (without, {}, "ignore"),
+        (without, {"legacy": True}, "cat"),
+    ]:
+        decoder, _ = build("dpt", info, **options, **SMALL["dpt"])
+        explicit, _ = build("dpt", info, readout=same, **options, **SMALL["dpt"])
+        assert decoder.reads_prefix_tokens is (info is with_token)
+        shapes = {key: value.shape for key, value in decoder.state_dict().items()}
+        assert shapes == {key: value.shape for key, value in explicit.state_dict().items()}
+
+
 def test_dpt_builds_no_unit_that_the_reference_skips():
     info = FeatureInfo((3, 12, 12, 12, 12), (1, 16, 16, 16, 16), prefix_tokens=1)
     unit = "fusion_blocks.0.residual_conv_block1.conv_1.weight"
