@@ -222,6 +222,7 @@ def test_losses_copy_and_pickle(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, about what it does itself
 @pytest.mark.parametrize("name", ["ce", "bce", "dice", "focal", "focal-tversky", "mcc"])
 def test_compiles(name):
     x, y = batch("multiclass")
