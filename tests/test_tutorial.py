@@ -1,4 +1,4 @@
-"""docs/tutorials/first-plugin.md, from the first line to the last, and the package that it shows."""
+"""The packages that the documentation shows; docs/tutorials/first-plugin.md from the first line to the last."""
 
 import os
 import re
@@ -114,6 +114,18 @@ def files_of(folder):
         left = {"__pycache__", "dist", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
         if path.is_file() and not left & set(parts) and not parts[0].endswith(".egg-info"):
             yield path
+
+
+@pytest.mark.slow
+def test_the_package_of_the_guide_passes_the_kit(tmp_path):
+    for block in blocks_of(DOCS / "how-to" / "publish-a-plugin.md"):
+        if block.mark == "file":
+            (tmp_path / block.note).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block.note).write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-m", "segcore", "plugin", "check", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "all passed" in done.stdout
 
 
 def test_the_sample_is_what_the_scaffold_writes_and_the_tutorial_changes():
