@@ -73,7 +73,7 @@ def overlay_jpeg(image: np.ndarray, labels: np.ndarray, colours: Colours, clear:
     line = np.where((labels == clear)[..., None], canvas, ink)
     tinted = np.where(border[..., None], line, tinted)
     buffer = io.BytesIO()
-    Image.fromarray(np.rint(tinted).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    Image.fromarray(np.rint(tinted).astype(np.uint8)).save(buffer, "JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
 
 

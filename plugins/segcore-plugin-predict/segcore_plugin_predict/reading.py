@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from segcore import InputError, OptionValueError
 from segcore_plugin_predict.tiff import full_pages, is_tiff, read_bands
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")  # a JPEG with several pictures, MPO, is opened as a JPEG
 MAX_PIXELS = 200_000_000
 ALPHAS = ("refuse", "drop", "black", "white")
 _FALLBACK = {"1": "L", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}

@@ -144,8 +144,10 @@ def _decode(
     """Return (H, W, bands that lie together) out of some strips or tiles."""
     together = layout.together
     scale = together * layout.dtype.itemsize
+    length = layout.tile[0] if layout.tile else layout.width
+    count = -(-layout.width // length)
     entries: dict[int, tuple[int, ...]] = {
-        _WIDTH: (layout.width * scale,),
+        _WIDTH: (count * length * scale,),  # the padding of the last tiles too, which predictors need
         _HEIGHT: (layout.height,),
         _BITS: (8,),
         _COMPRESSION: (page.get(_COMPRESSION, 1),),
@@ -160,23 +162,14 @@ def _decode(
         entries |= {_STRIPS: addresses, _STRIP_SIZES: sizes}
     with Image.open(io.BytesIO(_rewritten(content, order, entries)), formats=("TIFF",)) as picture:
         rows = np.asarray(picture)
-    lengths = layout.tile[0] if layout.tile else layout.width
-    parts = []
-    for left in range(0, layout.width, lengths):
-        part = rows[:, left * scale : (left + lengths) * scale]
-        parts.append(_undone(part, layout, lengths if layout.tile else None))
-    return np.concatenate(parts, axis=1)
+    parts = [_undone(rows[:, left : left + length * scale], layout) for left in range(0, rows.shape[1], length * scale)]
+    return np.concatenate(parts, axis=1)[:, : layout.width]
 
 
-def _undone(part: np.ndarray, layout: _Layout, length: int | None) -> np.ndarray:
+def _undone(part: np.ndarray, layout: _Layout) -> np.ndarray:
     """Return the numbers (h, w, bands) of bytes (h, ...), the predictor undone; rows start afresh in each part."""
     together = layout.together
     if layout.predictor == 3:
-        whole = (length or layout.width) * together * layout.dtype.itemsize
-        if part.shape[1] != whole:
-            raise InputError(
-                "it has tiles beyond its edge with the floating-point predictor. Save it without predictor"
-            )
         differences = part.reshape(len(part), -1, together)
         added = np.cumsum(differences, axis=1, dtype=np.uint8).reshape(len(part), layout.dtype.itemsize, -1)
         values = np.ascontiguousarray(added.transpose(0, 2, 1)).view(layout.dtype.newbyteorder(">"))

@@ -1,0 +1,499 @@
+"""The command from end to end."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from segcore_plugin_predict import predict, predict_tiled, results
+from segcore_plugin_predict.command import predict_command
+from segcore_plugin_predict.pictures import borders, clear_class, overlay_jpeg, palette, record_of
+
+import segcore
+from segcore.cli import cli, main
+from segcore.testing import TinyDecoder, TinyEncoder
+
+HALF = segcore.Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+@pytest.fixture(autouse=True)
+def tiny_parts():
+    """Register a tiny encoder and decoder for each test."""
+    segcore.encoders["predict-tiny-encoder"] = TinyEncoder
+    segcore.decoders["predict-tiny-decoder"] = TinyDecoder
+    yield
+    del segcore.encoders["predict-tiny-encoder"], segcore.decoders["predict-tiny-decoder"]
+
+
+def checkpoint(folder, classes=3, seed=0, names=("background", "leaf", "stem"), preprocessing=HALF, **options):
+    torch.manual_seed(seed)
+    model = segcore.create_model(
+        "predict-tiny-decoder", "predict-tiny-encoder", encoder_depth=2, classes=classes, **options
+    )
+    with torch.no_grad():
+        model.segmentation_head[0].weight.mul_(20)  # so that classes mix
+    model.save_pretrained(folder, class_names=None if names is None else names[:classes], preprocessing=preprocessing)
+    return model.eval()
+
+
+def photographs(folder, count=4, size=(40, 56)):
+    rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 7, 3), np.uint8))
+        coarse.resize(size[::-1]).save(folder / f"{index}.png")
+    return folder
+
+
+def call(*words, code=0):
+    result = CliRunner().invoke(cli, ["predict", *map(str, words)], standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    assert (result.return_value or 0) == code, result.output
+    return result.output
+
+
+def exit_code(*words):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", *map(str, words)])
+    return stop.value.code
+
+
+def files(out):
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def table(out):
+    with (out / "areas.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def ready(tmp_path):
+    """A checkpoint, a folder of photographs, and where results go."""
+    checkpoint(tmp_path / "model")
+    return tmp_path / "model", photographs(tmp_path / "in"), tmp_path / "out"
+
+
+class TestResults:
+    def test_a_folder_becomes_label_maps_and_a_table(self, ready):
+        model, images, out = ready
+        assert "Predicted 4 of 4 images. See" in call(model, images, "-o", out)
+        assert set(files(out)) == {"0.png", "1.png", "2.png", "3.png", "areas.csv"}
+        network, rows = segcore.from_pretrained(model), table(out)
+        for index in range(4):
+            expected = predict(network, images / f"{index}.png").numpy()
+            assert len(np.unique(expected)) > 1
+            with Image.open(out / f"{index}.png") as picture:
+                assert picture.mode == "P"
+                assert np.array_equal(np.asarray(picture), expected)
+                assert np.array_equal(np.asarray(picture.convert("RGB")), palette(3)[expected])
+            counts = np.bincount(expected.ravel(), minlength=3)
+            mine = [row for row in rows if row["image"] == str(index)]
+            assert [int(row["pixels"]) for row in mine] == counts.tolist()
+            assert [row["name"] for row in mine] == ["background", "leaf", "stem"]
+            assert sum(float(row["share"]) for row in mine) == pytest.approx(1, abs=1e-5)
+            assert {(row["width"], row["height"]) for row in mine} == {("56", "40")}
+
+    def test_probabilities_and_overlays(self, ready):
+        model, images, out = ready
+        call(model, images / "0.png", "-o", out, "--probabilities", "--overlays")
+        assert set(files(out)) == {"0.png", "0.npz", "0.overlay.jpg", "areas.csv"}
+        expected = predict(segcore.from_pretrained(model), images / "0.png", output="probabilities")
+        stored = np.load(out / "0.npz")["probabilities"]
+        assert stored.dtype == np.float16
+        assert np.abs(stored - expected.numpy()).max() < 1e-3
+        assert np.array_equal(np.asarray(Image.open(out / "0.png")), expected.argmax(0))
+        with Image.open(out / "0.overlay.jpg") as picture:
+            assert picture.size == (56, 40)
+
+    def test_options_of_tiles_and_flips_reach_the_model(self, ready):
+        model, images, out = ready
+        options = ("--tile", 24, "--overlap", 8, "--blend", "linear", "--batch", 2, "--flips", "hv")
+        call(model, images / "1.png", "-o", out, *options)
+        network = segcore.from_pretrained(model)
+        expected = predict_tiled(network, images / "1.png", 24, 8, blend="linear", flips="hv")
+        assert np.array_equal(np.asarray(Image.open(out / "1.png")), expected)
+        assert not torch.equal(expected, predict(network, images / "1.png"))
+
+    def test_large_images_are_tiled_by_default(self, ready, monkeypatch):
+        from segcore_plugin_predict import job
+
+        model, images, out = ready
+        monkeypatch.setattr(job, "LARGE", 1000)
+        monkeypatch.setattr(job, "TILE", 24)
+        call(model, images / "1.png", "-o", out, "--overlap", 8)
+        network = segcore.from_pretrained(model)
+        tiled = predict_tiled(network, images / "1.png", 24, 8)
+        assert np.array_equal(np.asarray(Image.open(out / "1.png")), tiled)
+        call(model, images / "1.png", "-o", out, "--tile", 0)
+        assert np.array_equal(np.asarray(Image.open(out / "1.png")), predict(network, images / "1.png"))
+
+    def test_one_class_and_its_threshold(self, tmp_path):
+        checkpoint(tmp_path / "model", classes=1, names=("leaf",))
+        images = photographs(tmp_path / "in", 1)
+        call(tmp_path / "model", images, "-o", tmp_path / "out", "--threshold", 0.6)
+        expected = predict(segcore.from_pretrained(tmp_path / "model"), images / "0.png", threshold=0.6)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out/0.png")), expected)
+        assert [row["name"] for row in table(tmp_path / "out")] == ["background", "leaf"]
+
+    @pytest.mark.parametrize("probabilities", [(), ("--probabilities",)])
+    def test_several_labels_have_one_map_for_each_class(self, tmp_path, probabilities):
+        checkpoint(tmp_path / "model", activation="sigmoid", names=None)
+        images, out = photographs(tmp_path / "in", 2), tmp_path / "out"
+        call(tmp_path / "model", images, "-o", out, "--overlays", *probabilities)
+        expected = predict(segcore.from_pretrained(tmp_path / "model"), images / "1.png")
+        for index in range(3):
+            assert np.array_equal(np.asarray(Image.open(out / f"1.class-{index}.png")), expected[index])
+        assert [int(row["pixels"]) for row in table(out)[3:]] == expected.sum((1, 2)).tolist()
+        assert table(out)[0]["name"] == "class 0"
+        assert "2 were there already" in call(tmp_path / "model", images, "-o", out)
+        (out / "1.class-1.png").unlink()
+        assert "1 were there already" in call(tmp_path / "model", images, "-o", out)
+
+    def test_more_than_256_classes(self, tmp_path):
+        checkpoint(tmp_path / "model", classes=300, names=None)
+        images = photographs(tmp_path / "in", 1)
+        call(tmp_path / "model", images, "-o", tmp_path / "out", "--overlays")
+        expected = predict(segcore.from_pretrained(tmp_path / "model"), images / "0.png")
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "out/0.png")), expected)
+
+    def test_what_images_do_not_say_themselves(self, tmp_path):
+        checkpoint(tmp_path / "model")
+        (tmp_path / "in").mkdir()
+        picture = Image.new("RGBA", (20, 30), (9, 99, 199, 0))
+        picture.save(tmp_path / "in/a.png")
+        assert exit_code(tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out") == 3
+        call(tmp_path / "model", tmp_path / "in", "-o", tmp_path / "out", "--alpha", "white")
+        call(tmp_path / "model", tmp_path / "in", "-o", tmp_path / "two", "--bands", "3,2,1")
+        swapped = np.asarray(picture)[..., [2, 1, 0]]
+        expected = predict(segcore.from_pretrained(tmp_path / "model"), swapped)
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "two/a.png")), expected)
+
+
+class TestFailures:
+    def test_a_broken_image_among_good_ones(self, ready, capfd):
+        model, images, out = ready
+        whole = {name: (images / name).read_bytes() for name in ("1.png", "2.png")}
+        (images / "1.png").write_bytes(whole["1.png"][:300])
+        (images / "2.png").write_text("nothing")
+        assert exit_code(model, images, "-o", out) == 3
+        told = capfd.readouterr()
+        assert told.err.count("Skipped ") == 2
+        assert f"Skipped {images / '1.png'}: it is damaged" in told.err
+        assert "Predicted 2 of 4 images, 2 failed" in told.out
+        assert set(files(out)) == {"0.png", "3.png", "areas.csv"}
+        assert {row["image"] for row in table(out)} == {"0", "3"}
+        for name, content in whole.items():
+            (images / name).write_bytes(content)
+        assert "Predicted 2 of 4 images, 2 were there already" in call(model, images, "-o", out)
+        assert {row["image"] for row in table(out)} == {"0", "1", "2", "3"}
+
+    def test_an_image_on_which_the_model_fails(self, ready, capfd, monkeypatch):
+        from segcore_plugin_predict import job
+
+        model, images, out = ready
+        photographs(images, 1, (41, 56))
+        real = job.predict_tiled
+
+        def fails(model, pixels, *arguments, **options):
+            if pixels.shape[0] == 41:
+                raise RuntimeError("out of memory")
+            return real(model, pixels, *arguments, **options)
+
+        monkeypatch.setattr(job, "predict_tiled", fails)
+        assert exit_code(model, images, "-o", out) == 3
+        assert f"Skipped {images / '0.png'}: RuntimeError: out of memory" in capfd.readouterr().err
+        assert {"1.png", "2.png", "3.png"} < set(files(out))
+
+    @pytest.mark.parametrize(
+        ("words", "code", "message"),
+        [
+            (("absent", "in", "-o", "out"), 4, "no folder"),
+            (("model", "absent", "-o", "out"), 2, "no file, folder or match for 'absent'"),
+            (("model", "model", "-o", "out"), 2, "holds no image"),
+            (("model", "no*.png", "-o", "out"), 2, "holds no image"),
+            (("model", "in", "-o", "in"), 2, "Choose another --out"),
+            (("model", "in/0.png", "-o", "in"), 2, "lies in the result folder"),
+            (("model", "in", "other", "-o", "out"), 2, "would both be called '0.png'"),
+            (("model", "in", "-o", "out", "--tile", "64"), 2, "--overlap 128 must be less"),
+            (("model", "in", "-o", "out", "--bands", "a"), 2, "numbers with commas"),
+            (("model", "in", "-o", "out", "--device", "nonsense"), 2, "--device 'nonsense' cannot be used"),
+            (("model", "in", "-o", "model/config.json/x"), 2, "cannot be written to"),
+            (("plain", "in", "-o", "out"), 5, "no preprocessing"),
+            (("labels", "in", "-o", "out"), 2, "'argmax' itself"),
+        ],
+    )
+    def test_what_cannot_be_done_is_said_before_anything_is_done(
+        self, ready, tmp_path, monkeypatch, capfd, words, code, message
+    ):
+        monkeypatch.chdir(tmp_path)
+        photographs(tmp_path / "other", 1)
+        if words[0] == "plain":
+            checkpoint(tmp_path / "plain", preprocessing=None)
+        if words[0] == "labels":
+            checkpoint(tmp_path / "labels", activation="argmax")
+        assert exit_code(*words) == code
+        assert message in capfd.readouterr().err
+        assert not list(tmp_path.glob("out/*"))
+        assert len(list((tmp_path / "in").iterdir())) == 4
+
+    def test_a_full_disk_stops_the_run_and_what_is_finished_stays(self, ready, capfd, monkeypatch):
+        model, images, out = ready
+        real, written = Path.write_bytes, []
+
+        def full(path, content):
+            if len(written) == 2:
+                real(path, content[: len(content) // 2])
+                raise OSError(28, "No space left on device")
+            written.append(path)
+            return real(path, content)
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        assert exit_code(model, images, "-o", out) == 2
+        assert "No space left on device" in capfd.readouterr().err
+        assert set(files(out)) == {"0.png", "1.png"}
+        monkeypatch.undo()
+        assert "2 were there already" in call(model, images, "-o", out)
+
+
+class TestInputs:
+    def test_folders_patterns_and_files(self, tmp_path):
+        checkpoint(tmp_path / "model")
+        images = tmp_path / "in"
+        for place in ("a", "a/b", ".hidden"):
+            (images / place).mkdir(parents=True)
+            photographs(images / place, 1)
+        (images / "a/notes.txt").write_text("no image")
+        (images / "a/.0.png").write_bytes(b"hidden")
+        call(tmp_path / "model", images, "-o", tmp_path / "1")
+        assert set(files(tmp_path / "1")) == {"a/0.png", "a/b/0.png", "areas.csv"}
+        call(tmp_path / "model", images / "**" / "*.png", "-o", tmp_path / "2")
+        assert set(files(tmp_path / "2")) == set(files(tmp_path / "1"))
+        call(tmp_path / "model", images / "a/b/0.png", images / "a" / "b", "-o", tmp_path / "3")
+        assert set(files(tmp_path / "3")) == {"0.png", "areas.csv"}
+
+    def test_names_that_differ_in_their_suffix_keep_it(self, ready):
+        model, images, out = ready
+        Image.open(images / "0.png").save(images / "0.bmp")
+        call(model, images, "-o", out)
+        assert {"0.png.png", "0.bmp.png", "1.png"} < set(files(out))
+
+    def test_results_inside_the_folder_are_not_taken_for_images(self, ready):
+        model, images, _ = ready
+        call(model, images, "-o", images / "out")
+        assert "Predicted 0 of 4 images, 4 were there already" in call(model, images, "-o", images / "out")
+
+
+class TestAgain:
+    def test_what_is_finished_is_not_done_again(self, ready):
+        model, images, out = ready
+        call(model, images, "-o", out)
+        before = {name: (out / name).stat().st_mtime_ns for name in files(out) if name.endswith("png")}
+        (out / "2.png").unlink()
+        assert "Predicted 1 of 4 images, 3 were there already" in call(model, images, "-o", out)
+        after = {name: (out / name).stat().st_mtime_ns for name in files(out) if name.endswith("png")}
+        assert {name for name in after if after[name] != before[name]} == {"2.png"}
+        assert len(table(out)) == 12
+        assert "Predicted 4 of 4 images. " in call(model, images, "-o", out, "--again")
+
+    @pytest.mark.parametrize(
+        "words", [("--threshold", 0.4), ("--flips", "h"), ("--tile", 24, "--overlap", 4), ("--bands", "1,2,3")]
+    )
+    def test_other_options_are_another_result(self, ready, words):
+        model, images, out = ready
+        call(model, images / "0.png", "-o", out)
+        assert "Predicted 1 of 1 images. " in call(model, images / "0.png", "-o", out, *words)
+        assert "1 were there already" in call(model, images / "0.png", "-o", out, *words, "--batch", 3)
+
+    def test_another_checkpoint_or_image_is_another_result(self, ready):
+        model, images, out = ready
+        call(model, images, "-o", out)
+        checkpoint(model, seed=1)
+        assert "Predicted 4 of 4 images. " in call(model, images, "-o", out)
+        Image.new("RGB", (9, 9)).save(images / "3.png")
+        assert "Predicted 1 of 4 images" in call(model, images, "-o", out)
+        (out / "0.png").write_bytes(b"")
+        Image.new("L", (4, 4)).save(out / "1.png")  # a stranger's
+        assert "Predicted 2 of 4 images" in call(model, images, "-o", out)
+
+    def test_files_that_are_asked_for_later_are_made_from_the_same_prediction(self, ready):
+        model, images, out = ready
+        call(model, images, "-o", out)
+        assert "Predicted 4 of 4" in call(model, images, "-o", out, "--overlays")
+        assert "4 were there already" in call(model, images, "-o", out)
+        assert "4 were there already" in call(model, images, "-o", out, "--overlays")
+        (out / "1.overlay.jpg").unlink()
+        assert "3 were there already" in call(model, images, "-o", out, "--overlays")
+
+    def test_leftovers_of_dead_processes_are_removed_and_others_stay(self, ready):
+        model, images, out = ready
+        with results.workplace(out) as mine:
+            parts = mine.name.split("-")
+            dead = subprocess.run(
+                [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+            )
+            litter = out / "-".join([*parts[:2], dead.stdout.strip(), "ab"])
+            elsewhere = out / "-".join([parts[0], "01234567", dead.stdout.strip(), "ab"])
+            for folder in (litter, elsewhere):
+                folder.mkdir()
+            call(model, images, "-o", out)
+            assert not litter.exists()
+            assert elsewhere.exists()
+            assert mine.exists()
+        assert not mine.exists()
+
+
+SLOWLY = """
+import sys, time
+import segcore
+from segcore.testing import TinyDecoder, TinyEncoder
+from segcore_plugin_predict import job
+segcore.encoders["predict-tiny-encoder"] = TinyEncoder
+segcore.decoders["predict-tiny-decoder"] = TinyDecoder
+real = job.predict_tiled
+def slowly(*arguments, **options):
+    time.sleep(0.1)
+    return real(*arguments, **options)
+job.predict_tiled = slowly
+from segcore.cli import main
+main(["predict", *sys.argv[1:]])
+"""
+
+
+def start(*words):
+    command = [sys.executable, "-c", SLOWLY, *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(process, path):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+class TestKilled:
+    def test_a_killed_run_continues_and_gives_what_an_uninterrupted_one_gives(self, ready):
+        model, _, out = ready
+        images = photographs(out.parent / "in", 8)
+        process = start(model, images, "-o", out, "--overlays", "--probabilities")
+        with process:
+            wait_for(process, out / "2.png")
+            process.kill()
+        finished = set(files(out))
+        assert {"0.png", "1.png", "2.png"} <= finished
+        assert "7.png" not in finished
+        for name in finished:
+            if name.endswith(".png"):
+                assert record_of(out / name) is not None
+                np.asarray(Image.open(out / name))
+        done = call(model, images, "-o", out, "--overlays", "--probabilities")
+        assert "were there already" in done
+        call(model, images, "-o", out.parent / "whole", "--overlays", "--probabilities")
+        assert files(out) == files(out.parent / "whole")
+        assert not list(out.glob(".predicting*"))
+
+    def test_ctrl_c_leaves_whole_files_and_no_traceback(self, ready):
+        model, _, out = ready
+        process = start(model, photographs(out.parent / "in", 40), "-o", out)
+        with process:
+            wait_for(process, out / "1.png")
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate()
+        assert process.returncode == 130
+        assert "Interrupted" in errors
+        assert "Traceback" not in errors
+        assert not list(out.glob(".predicting*"))
+        assert all(record_of(path) for path in out.glob("*.png"))
+
+
+class TestPictures:
+    def test_colours_differ_and_the_first_is_black(self):
+        colours = palette(40)
+        assert colours[0].tolist() == [0, 0, 0]
+        assert len({tuple(colour) for colour in colours}) == 40
+        gaps = [np.abs(colours[i].astype(int) - colours[j]).sum() for i in range(20) for j in range(i)]
+        assert min(gaps) > 40
+
+    def test_the_record_is_kept_beside_the_pixels(self, ready):
+        model, images, out = ready
+        call(model, images / "0.png", "-o", out)
+        record = record_of(out / "0.png")
+        assert record["classes"] == ["background", "leaf", "stem"]
+        assert sum(record["pixels"]) == 40 * 56
+        assert str(images) not in json.dumps(record)
+
+    def test_an_overlay_tints_classes_and_leaves_the_background(self):
+        image = np.full((60, 60, 3), 100, np.uint8)
+        labels = np.zeros((60, 60), np.uint8)
+        labels[20:40, 20:40] = 1
+        read = np.asarray(Image.open(io.BytesIO(overlay_jpeg(image, labels, palette(2))))).astype(int)
+        assert np.abs(read[:10] - 100).max() < 6
+        assert np.abs(read[28:32, 28:32] - (60 + 0.4 * palette(2)[1].astype(int))).max() < 12
+        assert np.abs(read[20, 25:35] - palette(2)[1].astype(int)).max() < 40
+        deep = overlay_jpeg(np.full((8, 9, 1), 65535, np.uint16), labels[:8, :9], palette(2))
+        assert np.asarray(Image.open(io.BytesIO(deep))).min() > 245
+
+    def test_overlays_of_large_images_are_made_smaller(self):
+        large = overlay_jpeg(np.zeros((3000, 5000, 1), np.uint8), np.zeros((3000, 5000), np.uint8), palette(2))
+        assert Image.open(io.BytesIO(large)).size == (1667, 1000)
+
+    def test_borders(self):
+        labels = np.zeros((4, 6), np.uint8)
+        labels[:, 3:] = 1
+        assert borders(labels).astype(int).tolist() == [[0, 0, 1, 1, 0, 0]] * 4
+        assert borders(labels, 2)[0].astype(int).tolist() == [0, 1, 1, 1, 1, 0]
+        assert not borders(labels[:1, :1]).any()
+
+    @pytest.mark.parametrize(
+        ("names", "clear"), [(None, 0), (("Background", "leaf"), 0), (("road", "car"), None), (("leaf",), 0)]
+    )
+    def test_which_class_is_background(self, names, clear):
+        assert clear_class(len(names or "ab"), names) == clear
+
+
+class TestCommand:
+    def test_it_is_offered_without_loading_torch_pillow_numpy_or_rich(self):
+        code = (
+            "import sys\nfrom segcore.cli import main\n"
+            "try: main(['predict', '--help'])\nexcept SystemExit as stop: assert not stop.code\n"
+            "assert not {'torch', 'PIL', 'rich', 'numpy'} & set(sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "--overlays" in done.stdout
+
+    def test_every_option_has_its_row_in_the_readme(self):
+        readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+        for option in predict_command.params:
+            if option.param_type_name == "option":
+                assert all(f"`{name}`" in readme for name in option.opts if name.startswith("--")), option.opts
+
+    def test_progress_has_speed_and_time_left(self, ready, monkeypatch):
+        from segcore_plugin_predict import job
+
+        shown = []
+
+        class Loud(job.Console):
+            def __init__(self, **_):
+                super().__init__(file=io.StringIO(), force_terminal=True, width=120, record=True)
+                shown.append(self)
+
+        monkeypatch.setattr(job, "Console", Loud)
+        model, images, out = ready
+        call(model, images, "-o", out)
+        text = shown[0].export_text()
+        assert "4/4" in text
+        assert "images/s" in text
+        assert "0:00:0" in text
