@@ -1,4 +1,4 @@
-"""The same numbers as segmentation_models_pytorch and timm, from the same weights."""
+"""The same numbers as segmentation_models_pytorch and timm, beyond what is compared for the encoders of all packages."""
 
 import warnings
 
@@ -7,21 +7,9 @@ import timm
 import torch
 from segcore_plugin_efficientnet import segcore_specs
 from segcore_plugin_efficientnet.encoder import EfficientNetEncoder
-from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from segmentation_models_pytorch.encoders import get_encoder
 
 SPECS = {spec.name: spec for spec in segcore_specs()}
-CHEAP = [
-    "efficientnet-b0",
-    "efficientnet-b1",
-    "efficientnet-b2",
-    "efficientnet-b3",
-    "timm-efficientnet-b0",
-    "timm-efficientnet-b3",
-    "timm-tf_efficientnet_lite0",
-    "timm-tf_efficientnet_lite4",
-]
-ONE_OF_EACH = ["efficientnet-b0", "efficientnet-b1", "timm-efficientnet-b0", "timm-tf_efficientnet_lite0"]
 
 
 @torch.no_grad()
@@ -71,20 +59,6 @@ def largest_difference(ours, theirs, in_channels=3, size=(64, 96)):
     assert tuple(a.shape[1] for a in got) == ours.out_channels
     assert tuple(size[0] // a.shape[2] for a in got) == ours.strides
     return distance(got, theirs(x))
-
-
-@pytest.mark.parametrize(("depth", "in_channels"), [(5, 3), (5, 4), (3, 3)])
-@pytest.mark.parametrize("name", CHEAP)
-def test_equals_smp(name, depth, in_channels):
-    theirs = randomised(reference(name, depth=depth, in_channels=in_channels), in_channels)
-    assert largest_difference(build(name, depth=depth, in_channels=in_channels), theirs, in_channels) < 1e-10
-
-
-@pytest.mark.parametrize("output_stride", [16, 8])
-@pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_dilated_equals_smp(name, output_stride):
-    theirs = randomised(reference(name, output_stride=output_stride))
-    assert largest_difference(build(name, output_stride=output_stride), theirs) < 1e-10
 
 
 @pytest.mark.parametrize("depth", [2, 4])
@@ -138,23 +112,3 @@ def test_parameters_are_those_of_smp(name):
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == {k: v.shape for k, v in kept.items()}
     assert len(theirs.state_dict()) - len(kept) == 6  # the head convolution and its norm
     assert ours.out_channels == tuple(theirs.out_channels)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientnet-b5", "efficientnet-b6", "efficientnet-b7"])
-def test_large_equals_smp(name):
-    assert largest_difference(build(name), randomised(reference(name))) < 1e-10
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["efficientnet-b4", "timm-efficientnet-b5", "timm-tf_efficientnet_lite3"])
-def test_large_dilated_equals_smp(name):
-    assert largest_difference(build(name, output_stride=16), randomised(reference(name, output_stride=16))) < 1e-10
-
-
-def test_weights_are_those_that_smp_pins():
-    for name, spec in SPECS.items():
-        theirs = smp_encoders[name]["pretrained_settings"]
-        assert {tag: (w.url, w.revision) for tag, w in spec.weights.items()} == {
-            tag: (f"hf://{record['repo_id']}/model.safetensors", record["revision"]) for tag, record in theirs.items()
-        }

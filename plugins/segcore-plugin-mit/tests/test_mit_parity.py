@@ -1,10 +1,9 @@
-"""The same numbers as segmentation_models_pytorch, from the same weights."""
+"""The same numbers as segmentation_models_pytorch, beyond what is compared for the encoders of all packages."""
 
 import pytest
 import torch
 from segcore_plugin_mit import segcore_specs
 from segcore_plugin_mit.encoder import MixTransformerEncoder
-from segmentation_models_pytorch.encoders import encoders as smp_encoders
 from segmentation_models_pytorch.encoders import get_encoder
 
 SPECS = {spec.name: spec for spec in segcore_specs()}
@@ -23,10 +22,10 @@ def randomised(module):
 
 
 @torch.no_grad()
-def largest_difference(ours, theirs, in_channels=3, size=(64, 96)):
+def largest_difference(ours, theirs, size):
     """Largest difference of any feature, relative to the feature's largest value."""
     ours.load_state_dict(ours.convert_state_dict(theirs.state_dict()))
-    x = torch.randn(2, in_channels, *size, dtype=next(ours.parameters()).dtype)
+    x = torch.randn(2, 3, *size, dtype=next(ours.parameters()).dtype)
     got, wanted = ours.eval()(x), [feature for feature in theirs(x) if feature.shape[1]]  # an empty one at stride 2
     assert [a.shape for a in got] == [b.shape for b in wanted]
     assert tuple(a.shape[1] for a in got) == ours.out_channels
@@ -34,17 +33,8 @@ def largest_difference(ours, theirs, in_channels=3, size=(64, 96)):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (75, 101)])
-@pytest.mark.parametrize(("depth", "in_channels"), [(5, 3), (5, 4), (3, 3)])
-@pytest.mark.parametrize("name", ["mit_b0", "mit_b1"])
-def test_equals_smp(name, depth, in_channels, size):
-    theirs = randomised(get_encoder(name, weights=None, depth=depth, in_channels=in_channels))
-    assert largest_difference(build(name, depth=depth, in_channels=in_channels), theirs, in_channels, size) < 2e-6
-
-
-def test_equals_smp_in_double_precision():
-    """Another epsilon of a norm would show here, and the order of sums does not."""
-    theirs = randomised(get_encoder("mit_b0", weights=None)).double()
-    assert largest_difference(build("mit_b0").double(), theirs) < 1e-12
+def test_equals_smp_in_single_precision_and_at_odd_sizes(size):
+    assert largest_difference(build("mit_b0"), randomised(get_encoder("mit_b0", weights=None)), size=size) < 2e-6
 
 
 def test_gradients_equal_those_of_smp():
@@ -66,17 +56,3 @@ def test_parameters_are_those_of_smp(name):
     with torch.device("meta"):
         ours = build(name)
     assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == {k: v.shape for k, v in theirs.items()}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["mit_b2", "mit_b3"])
-def test_large_equals_smp(name):
-    assert largest_difference(build(name), randomised(get_encoder(name, weights=None))) < 2e-6
-
-
-def test_weights_are_those_that_smp_pins():
-    for name, spec in SPECS.items():
-        theirs = smp_encoders[name]["pretrained_settings"]
-        assert {tag: (w.url, w.revision) for tag, w in spec.weights.items()} == {
-            tag: (f"hf://{record['repo_id']}/model.safetensors", record["revision"]) for tag, record in theirs.items()
-        }

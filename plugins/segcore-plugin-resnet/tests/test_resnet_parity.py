@@ -1,4 +1,4 @@
-"""The same numbers as segmentation_models_pytorch and timm, from the same weights."""
+"""The same numbers as timm, from the same weights; those of segmentation_models_pytorch are compared for all packages."""
 
 import pytest
 import timm
@@ -46,32 +46,15 @@ def build(name, **options):
 
 
 @torch.no_grad()
-def largest_difference(ours, theirs, in_channels=3, size=(64, 96)):
+def largest_difference(ours, theirs, size=(64, 96)):
     """Largest difference of any feature, relative to the feature's largest value."""
     ours.load_state_dict(ours.convert_state_dict(theirs.state_dict()))
-    x = torch.randn(2, in_channels, *size, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
     got, wanted = ours.eval()(x), theirs(x)
     assert [a.shape for a in got] == [b.shape for b in wanted]
     assert tuple(a.shape[1] for a in got) == ours.out_channels
     assert tuple(size[0] // a.shape[2] for a in got) == ours.strides
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(got, wanted, strict=True))
-
-
-@pytest.mark.parametrize("in_channels", [3, 4])
-@pytest.mark.parametrize("depth", [5, 3])
-@pytest.mark.parametrize("name", CHEAP)
-def test_equals_smp(name, depth, in_channels):
-    theirs = randomised(get_encoder(name, in_channels=in_channels, depth=depth, weights=None))
-    ours = build(name, depth=depth, in_channels=in_channels)
-    assert largest_difference(ours, theirs, in_channels) < 1e-6
-
-
-@pytest.mark.parametrize("output_stride", [16, 8])
-@pytest.mark.parametrize("name", CHEAP)
-def test_dilated_by_the_smp_rule_equals_smp(name, output_stride):
-    theirs = randomised(get_encoder(name, weights=None, output_stride=output_stride))
-    ours = build(name, output_stride=output_stride, dilation_rule="smp")
-    assert largest_difference(ours, theirs) < 5e-6  # its dilated 1x1 convolutions round differently
 
 
 @pytest.mark.parametrize("output_stride", [16, 8])
@@ -105,20 +88,6 @@ def test_parameters_are_those_of_the_reference(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet101", "resnext101_32x8d"])
-def test_large_equals_smp(name):
-    assert largest_difference(build(name), randomised(get_encoder(name, weights=None))) < 1e-6
-
-
-@pytest.mark.slow
 def test_wide_equals_timm():
     theirs = WithImage(randomised(timm.create_model("wide_resnet50_2", features_only=True)))
     assert largest_difference(build("wide_resnet50_2"), theirs) < 1e-6
-
-
-def test_weights_are_those_that_smp_pins():
-    for name, spec in SPECS.items():
-        theirs = smp_encoders[name]["pretrained_settings"] if name in smp_encoders else {}
-        assert {tag: (w.url, w.revision) for tag, w in spec.weights.items()} == {
-            tag: (f"hf://{record['repo_id']}/model.safetensors", record["revision"]) for tag, record in theirs.items()
-        }
