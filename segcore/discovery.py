@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from segcore import hookspecs
-from segcore.errors import PluginError, PluginIncompatibleError, PluginWarning
+from segcore.errors import PluginError, PluginIncompatibleError, PluginWarning, level_outside
 from segcore.installed import Plugin, incompatibility, leave_out, path_fingerprint, scan, short_name, unknown_words
 from segcore.specs import KINDS, Provenance, Spec, kind_of, names_of
 
@@ -168,7 +168,7 @@ class Catalogue:
             warnings.warn(
                 f"SEGCORE_PLUGINS names {', '.join(map(repr, unknown))}, but no such plugin is installed.",
                 PluginWarning,
-                stacklevel=4,
+                stacklevel=level_outside(),
             )
         return fresh
 
@@ -286,7 +286,7 @@ class Catalogue:
         warnings.warn(
             f"{plugin.title} (plugin {plugin.namespace!r}) {kept}: {reason}. Run `segcore doctor`.",
             PluginWarning,
-            stacklevel=2,
+            stacklevel=level_outside(),
         )
 
 
@@ -380,7 +380,7 @@ def refresh() -> list[Plugin]:
         warnings.warn(
             f"{plugin.title} changed since it was loaded; restart to use what is installed now.",
             PluginWarning,
-            stacklevel=2,
+            stacklevel=level_outside(),
         )
     return stale
 
@@ -394,7 +394,7 @@ def notify(hook: str, **arguments: Any) -> None:
             warnings.warn(
                 f"{plugin.title} (plugin {plugin.namespace!r}): {hook} raised {_brief(error)}.",
                 PluginWarning,
-                stacklevel=2,
+                stacklevel=level_outside(),
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from segcore.errors import PluginWarning, UnknownNameError, near_match, shorten
 from segcore.installation import Finding, describe_environment, metadata_findings
 from segcore.installed import Plugin, unknown_words
 from segcore.owners import distribution_of, owner_of
-from segcore.probe import examine, stop_all
+from segcore.probe import examine
 
 _FAILED = 1
 _AT_ONCE = 4
@@ -80,18 +81,19 @@ def diagnose(
     findings += [f for f in metadata_findings(path) if not words or f.distribution in names]
     rows: list[dict[str, Any]] = []
     listed: dict[str, list[list[str]]] = {}
+    stop = threading.Event()
     pool = ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1))
     try:
         environment = pool.submit(describe_environment, timeout)
-        for plugin, seen in zip(chosen, pool.map(lambda plugin: _seen(plugin, timeout), chosen), strict=True):
+        for plugin, seen in zip(chosen, pool.map(lambda plugin: _seen(plugin, timeout, stop), chosen), strict=True):
             rows.append(_row(plugin, seen))
             listed[plugin.namespace] = seen.get("list", {}).get("names", [])
             findings += _judged(plugin, seen)
             told(rows[-1])
         surroundings, more = environment.result()
     except BaseException:  # Ctrl-C must not wait for a plugin that hangs
-        pool.shutdown(wait=False, cancel_futures=True)
-        stop_all()
+        stop.set()
+        pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
     findings += [*more, *_shared_names({plugin.namespace: plugin for plugin in chosen}, listed)]
@@ -113,11 +115,11 @@ def _chosen(words: Sequence[str], plugins: list[Plugin]) -> list[Plugin]:
     return chosen if words else plugins
 
 
-def _seen(plugin: Plugin, timeout: float) -> dict[str, Any]:
+def _seen(plugin: Plugin, timeout: float, stop: threading.Event) -> dict[str, Any]:
     """Return what was seen of a plugin in a process of its own; what the scan refused is not started."""
     if not plugin.usable:
         return {"list": {"status": plugin.status, "reason": plugin.reason}, "ended": None}
-    return examine(plugin.namespace, ("list", "factories", "doctor"), timeout=timeout)
+    return examine(plugin.namespace, ("list", "factories", "doctor"), timeout=timeout, stop=stop)
 
 
 def _row(plugin: Plugin, seen: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,10 +149,11 @@ def _judged(plugin: Plugin, seen: Mapping[str, Any]) -> Iterator[Finding]:
     upgrade = f"pip install -U {plugin.distribution}"
     if seen["ended"]:
         slow = f"; if it is only slow, segcore doctor {plugin.namespace} --timeout 600" if seen["how"] == "hang" else ""
+        said = " ".join(seen["output"].strip().splitlines()[-1:]) if seen["how"] == "exit" else ""
         yield replace(
             about,
             kind=seen["how"],
-            message=f"{seen['ended']} while {_DOING[seen['step']]}",
+            message=f"{seen['ended']} while {_DOING[seen['step']]}" + (f": {said:.200}" if said else ""),
             fix=f"{upgrade}, or do without it: export SEGCORE_PLUGINS={_without(plugin.namespace)}{slow}",
         )
     listed = seen.get("list")

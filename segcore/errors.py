@@ -22,6 +22,7 @@ A message says what came, what was needed and what to do. All of them pickle, so
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -85,6 +86,15 @@ class CheckpointError(SegcoreError, ValueError):
 
 class PluginWarning(UserWarning):
     """A plugin is left out or degraded; everything else keeps working."""
+
+
+def level_outside() -> int:
+    """Return the ``stacklevel`` with which the caller's warning points to the line that called segcore."""
+    own = {"segcore", "collections", "_collections_abc"}  # registries inherit from Mapping
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in own:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def near_match(word: str, choices: Iterable[str]) -> str:

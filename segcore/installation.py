@@ -83,45 +83,44 @@ def metadata_findings(path: Iterable[object] | None = None) -> Iterator[Finding]
     copies: dict[str, list[tuple[Copy, str]]] = {}
     for distribution in distributions(sys.path if path is None else path):
         place = str(getattr(distribution, "_path", "?"))
-        entries, wrong, lost = _entry_points(distribution)
+        entries, wrong, harm = _entry_points(distribution)
         copy = copy_of(distribution, entries)
         copies.setdefault(copy.distribution, []).append((copy, place))
         yield from _editable(distribution, copy)
         if entries:
             yield from _written_twice(copy)
-        elif wrong:
+        if wrong and (harm or not entries):
             yield _of(
                 copy,
                 "metadata",
                 f"its metadata in {place} are malformed: {wrong}. "
-                + ("A plugin in it is not found." if lost else "Segcore passes over it; other programs may not."),
+                + (harm or "Segcore passes over it; other programs may not."),
                 fix=f"pip install --force-reinstall {copy.distribution}, or delete {place} if it is a leftover",
-                problem=lost,
+                problem=harm is not None,
             )
     for group in copies.values():
         yield from _duplicates(group)
 
 
-def _entry_points(distribution: importlib.metadata.Distribution) -> tuple[tuple[Entry, ...], str | None, bool]:
-    """Return the entry points for us, what others may stumble over, and whether entry points for us are lost by it."""
+def _entry_points(distribution: importlib.metadata.Distribution) -> tuple[tuple[Entry, ...], str | None, str | None]:
+    """Return the entry points for us, what is malformed about a distribution's metadata, and what harm that does."""
+    entries: tuple[Entry, ...] = ()
+    raw = b""
     try:
-        text = distribution.read_text("entry_points.txt") or ""
+        entries = tuple(entries_of(distribution.read_text("entry_points.txt") or ""))
+        found = list(distribution.entry_points)
     except Exception as error:
-        raw = b""
         with contextlib.suppress(Exception):
             raw = (getattr(distribution, "_path", Path()) / "entry_points.txt").read_bytes()
-        return (), f"entry_points.txt: {_brief(error)}", b"[segcore.v" in raw
-    entries, wrong = tuple(entries_of(text)), None
+        lost = " A plugin in it is not found." if not entries and b"[segcore.v" in raw else ""
+        harm = f"Every program that lists entry points fails by it, `import torch` among them.{lost}"
+        return entries, f"entry_points.txt: {_brief(error)}", harm
     try:
-        [entry.module for entry in distribution.entry_points]
+        [entry.module for entry in found]
+        named = distribution.metadata.get_all("Name")
     except Exception as error:
-        wrong = f"entry_points.txt: {_brief(error)}"
-    try:
-        if not distribution.metadata.get_all("Name"):
-            wrong = wrong or "there is no name in them"
-    except Exception as error:
-        wrong = wrong or _brief(error)
-    return entries, wrong, False
+        return entries, _brief(error), None
+    return entries, None if named else "there is no name in them", None
 
 
 def _brief(error: Exception) -> str:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,12 +33,16 @@ STEPS = ("list", "factories", "doctor", "build")
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "urllib.Request"}
 _PROCESSES = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn"}
 _FILES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}
-_running: set[subprocess.Popen[bytes]] = set()
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def examine(
-    namespace: str, steps: Sequence[str] = ("list",), *, timeout: float = 60.0, encoders: Sequence[str] = ()
+    namespace: str,
+    steps: Sequence[str] = ("list",),
+    *,
+    timeout: float = 60.0,
+    encoders: Sequence[str] = (),
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Run a plugin in a fresh process and return what was seen.
 
@@ -46,6 +51,7 @@ def examine(
         steps: of `STEPS`, in this order; ``"list"`` first.
         timeout: seconds after which the process is killed.
         encoders: names to build in the step ``"build"``; decoders are all built.
+        stop: kills the process once it is set, by another thread.
 
     Returns:
         What each step saw, under its name, as far as it came; ``"ended"`` says why the process did not come to its
@@ -58,7 +64,7 @@ def examine(
         own = str(Path(__file__).resolve().parents[1])
         start = f"import sys; sys.path.insert(0, {own!r}); "
         with (Path(folder) / "out").open("w+b") as out:  # a file: a pipe could be held open by the plugin's children
-            how, ended = _run([sys.executable, "-B", "-X", "faulthandler", "-c", start + code], out, timeout)
+            how, ended = _run([sys.executable, "-B", "-X", "faulthandler", "-c", start + code], out, timeout, stop)
             out.seek(0)
             text = out.read().decode(errors="replace")
         seen: dict[str, Any] = {"step": "start"}
@@ -71,33 +77,35 @@ def examine(
         return seen | {"how": how, "ended": ended, "where": where, "output": text[-2000:]}
 
 
-def stop_all() -> None:
-    """Kill the processes that `examine` runs at this moment in other threads."""
-    for process in list(_running):
-        process.kill()
-
-
-def _run(command: list[str], out: Any, timeout: float) -> tuple[str | None, str | None]:
+def _run(command: list[str], out: Any, timeout: float, stop: threading.Event | None) -> tuple[str | None, str | None]:
     """Run a command, killing it and its children after the time-out; return how and why it did not end well."""
     process = subprocess.Popen(  # noqa: S603 - our own interpreter
         command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
     )
-    _running.add(process)
     try:
-        code = process.wait(timeout)
+        code = _wait(process, timeout, stop)
     except subprocess.TimeoutExpired:
         _stop(process)
         return "hang", f"it did not end within {timeout:g} s"
     except BaseException:
         _stop(process)
         raise
-    finally:
-        _running.discard(process)
     if code < 0:
         with contextlib.suppress(ValueError):
             return "crash", f"it crashed with {signal.Signals(-code).name}"
         return "crash", f"it crashed with signal {-code}"
     return (None, None) if code == 0 else ("exit", f"it ended the process with exit code {code}")
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float, stop: threading.Event | None) -> int:
+    """Return the exit code; raise `subprocess.TimeoutExpired` when the time is over or `stop` is set."""
+    if stop is None:
+        return process.wait(timeout)
+    end = time.monotonic() + timeout
+    while not stop.is_set() and time.monotonic() < end:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(min(0.2, timeout))
+    raise subprocess.TimeoutExpired(process.args, timeout)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -116,8 +124,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def place_of(text: str) -> str | None:
     """Return the innermost line of Python in faulthandler's report, one outside the standard library if there is."""
-    report = text.rpartition("Current thread ")[2].partition("\n\n")[0]
-    lines = re.findall(r'^\s+File "(.+?)", line (\d+)', report, re.MULTILINE)
+    pattern = r'hread .*most recent call first\):\n((?:\s+File ".+?", line .*\n?)+)'
+    report = re.search("Current t" + pattern, text) or re.search("T" + pattern, text)
+    lines = re.findall(r'^\s+File "(.+?)", line (\d+)', report[1], re.MULTILINE) if report else []
     standard = sysconfig.get_path("stdlib")
     foreign = [
         (file, line)
@@ -272,7 +281,7 @@ def _doctor(_watch: _Watch, plugin: Any, _encoders: Sequence[str]) -> list[str]:
     findings: list[str] = []
     for _, function in catalogue.implementations("segcore_doctor", only=plugin):
         try:
-            findings += [" ".join(str(line).split()) for line in function() or ()]
+            findings.extend(" ".join(str(line).split()) for line in function() or ())
         except (Exception, SystemExit) as error:
             findings.append(f"segcore_doctor raised {type(error).__name__}: {error}"[:300])
     return findings

@@ -369,6 +369,29 @@ def test_row_28_zero_is_not_strict(site, monkeypatch):
     site.check("tiny", "broken", "ValueError")
 
 
+CALLS = {
+    "list_encoders": lambda: segcore.list_encoders("*"),
+    "get": lambda: segcore.encoders.get("absent"),
+    "in": lambda: "absent" in segcore.encoders,
+    "items": lambda: list(segcore.encoders.items()),
+    "create": lambda: segcore.create_encoder("aaa-net", depth=2),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("trouble", ["unknown", "broken"])
+def test_warnings_point_to_the_call_of_the_user(site, monkeypatch, call, trouble):
+    if trouble == "unknown":
+        monkeypatch.setenv("SEGCORE_PLUGINS", "-absent")
+    else:
+        site.install("tiny", "raise ValueError")
+    make_global(site, monkeypatch)
+    with pytest.warns(PluginWarning) as caught:
+        call()
+    (warning,) = caught
+    assert (warning.filename, warning.lineno) == (__file__, call.__code__.co_firstlineno)
+
+
 def test_warnings_as_errors_raise_once_per_plugin(site):
     site.install("bad", "raise ValueError")
     site.install("worse", listing("worse-s", "(None)"))

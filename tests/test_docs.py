@@ -184,6 +184,8 @@ def test_every_hook_has_an_entry_and_a_row():
     for name in hooks:
         assert f"\n## {name}\n" in page
         assert f"\n| [`{name}`](#{name.replace('_', '-')}) |" in page
+        directive = f"```{{eval-rst}}\n.. autofunction:: segcore.hookspecs.{name}\n```"
+        assert directive in page  # the signature is the code's, not written by hand
 
 
 def test_every_command_and_option_has_an_entry(monkeypatch):
