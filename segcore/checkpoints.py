@@ -33,6 +33,7 @@ from segcore.transforms import Preprocessing
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _SAVED = "as saved"
+_PYRAMID = (1, 4, 8, 16, 32)
 _NO_CODE = (
     SegcoreError,
     TypeError,
@@ -267,7 +268,10 @@ def smp_builder(config: Mapping[str, Any]) -> Build:
     """Return a function that builds the segcore model of an SMP config."""
     arguments = translate_config(config)
     encoder, decoder = arguments.pop("encoder"), arguments.pop("decoder")
-    parameters = inspect.signature(factory_of(encoders.resolve(encoder))).parameters
+    spec = encoders.resolve(encoder)
+    if decoder == "dpt" and spec.strides == _PYRAMID and arguments["encoder_depth"] == 4:
+        arguments["encoder_depth"] = 5  # SMP counts the maps, of which the first has stride 4
+    parameters = inspect.signature(factory_of(spec)).parameters
     if arguments.get("encoder_output_stride", 32) != 32 and "dilation_rule" in parameters:
         arguments["encoder_dilation_rule"] = "smp"
     return lambda: _assembled(decoder, encoder, arguments)
