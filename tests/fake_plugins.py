@@ -164,7 +164,7 @@ def fake_site(folder, environ):
     for name in [name for name in sys.modules if name.startswith("segcore_plugin_")]:
         environ.delitem(sys.modules, name)  # a real plugin that another test imported must not answer for a fake one
     before = set(sys.modules)
-    environ.setattr(sys, "path", [str(folder), *sys.path])
+    environ.syspath_prepend(folder)  # not setattr: a test's own syspath_prepend would bring the folder back at the end
     environ.setattr(sys, "dont_write_bytecode", True)
     try:
         yield Site(folder)

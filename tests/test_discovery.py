@@ -729,6 +729,14 @@ def test_row_46_no_metadata_at_all(site):
     assert site.encoders["mine"].factory is dict
 
 
+def test_a_fake_installation_leaves_nothing_on_the_path(tmp_path):
+    before = list(sys.path)
+    with pytest.MonkeyPatch.context() as environ, fake_site(tmp_path / "site", environ):
+        environ.syspath_prepend(tmp_path / "more")
+        assert str(tmp_path / "site") in sys.path
+    assert sys.path == before
+
+
 def test_row_49_what_is_really_installed_is_invisible(site, monkeypatch):
     assert len(scan()) > len(scan(site.path))
     assert site.encoders.names() == ["aaa-net", "zzz-net"]
