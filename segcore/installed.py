@@ -305,6 +305,8 @@ def incompatibility(plugin: Plugin) -> str | None:
 @functools.cache
 def _unmet(line: str, version: str) -> str | None:
     """Return the versions that a requirement allows if `version` is none of them."""
+    if _plainly_met(line, version):
+        return None
     from packaging.requirements import Requirement
 
     try:
@@ -313,6 +315,28 @@ def _unmet(line: str, version: str) -> str | None:
     except Exception:  # a malformed requirement or marker: the plugin is judged by what it does
         return None
     return str(requirement.specifier) if applies and not requirement.specifier.contains(version, True) else None
+
+
+_PLAIN = r"\d{1,9}(?:\.\d{1,9})*"
+
+
+def _plainly_met(line: str, version: str) -> bool:
+    """Whether a requirement of the common form ``segcore>=0.1,<0.2`` holds; False if packaging has to judge.
+
+    Importing packaging's parser takes longer than all the rest of finding a component.
+    """
+    if not re.fullmatch(_PLAIN, version, re.ASCII):
+        return False
+    body = re.sub(r"^\s*[\w.-]+", "", line)
+    parts = [re.fullmatch(rf"\s*(>=|<)\s*({_PLAIN})\s*", part, re.ASCII) for part in body.split(",")]
+    return all(part and (_release(version) >= _release(part[2])) == (part[1] == ">=") for part in parts)
+
+
+def _release(version: str) -> list[int]:
+    numbers = [int(word) for word in version.split(".")]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return numbers
 
 
 def path_fingerprint() -> tuple[object, ...]:

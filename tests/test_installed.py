@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from segcore import installed
 from segcore.errors import PluginWarning
@@ -306,6 +307,30 @@ def test_empty_environment_means_all(site, monkeypatch, words):
     monkeypatch.setenv("SEGCORE_PLUGINS", words)
     assert site.look() == []
     site.check_neighbours()
+
+
+BOUNDS = ("0", "0.1", "0.1.0", "0.2", "0.10", "1", "1.0.0", "2.0rc1", "1.*")
+VERSIONS = ("0.1", "0.1.0", "0.1.5", "0.2", "0.10.0", "1.0", "2.0rc1", "0.5.dev3", "1!0.1")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_requirements_that_are_judged_without_packaging_are_judged_as_by_it(version):
+    judged = 0
+    for low, high in itertools.product(BOUNDS, BOUNDS):
+        forms = (
+            "segcore>={},<{}",
+            "Segcore < {1}, >= {0}",
+            "segcore>={}",
+            "segcore<{1}",
+            "segcore>{}",
+            "segcore[a]>={}",
+        )
+        for form in (*forms, "segcore (>={},<{})", "segcore>={}; extra == 'a'", "segcore>={} <{}", "segcore>={},"):
+            line = form.format(low, high)
+            if installed._plainly_met(line, version):
+                judged += 1
+                assert Requirement(line).specifier.contains(version, True), line
+    assert judged or not version.replace(".", "").isdigit()
 
 
 def test_allowed_and_denied_at_once(site, monkeypatch):

@@ -56,6 +56,10 @@ def test_a_model_without_downloads_loads_no_file_locks():
     assert "filelock" not in loaded("import segcore; segcore.create_model, segcore.from_pretrained")
 
 
+def test_finding_a_component_needs_no_parser_of_requirements():
+    assert "packaging.requirements" not in loaded("import segcore; segcore.encoders.get('resnet18')")
+
+
 def test_public_names_load_no_plugin():
     modules = loaded("from segcore import EncoderSpec, DecoderSpec, Weights, PluginError")
     assert not modules & {*HEAVY, "pluggy", "segcore.discovery", "segcore.installed"}
