@@ -125,6 +125,8 @@ def from_pretrained(
     Raises:
         CheckpointError: the folder is no checkpoint, is damaged, comes from a newer segcore, or its config and
             tensors contradict each other.
+        WeightsError: the files of a repository could not be had: huggingface_hub is missing, the hub refuses or cannot
+            be reached, a download is damaged, or requests are forbidden and the files are not in the cache.
         UnknownNameError: a part's plugin is not installed; the message says what to install.
     """
     path = _folder(source, subfolder, revision, token, cache_dir, local_files_only=local_files_only)
@@ -164,7 +166,7 @@ def push_to_hub(
 
     Raises:
         CheckpointError: as in `save_pretrained`.
-        WeightsError: huggingface_hub is missing, or the upload failed.
+        WeightsError: huggingface_hub is missing, requests are forbidden, or the hub refuses or cannot be reached.
     """
     import tempfile
 

@@ -20,9 +20,8 @@ TITLES = (
     "Unet", "UnetPlusPlus", "MAnet", "Linknet", "FPN", "PSPNet", "PAN", "DeepLabV3", "DeepLabV3Plus", "UPerNet",
     "Segformer", "DPT",
 )  # fmt: skip
-CONVOLUTIONAL = ("resnet18", "efficientnet-b0", "mobilenet_v2", "tu-regnetx_002")
+CONVOLUTIONAL = ("resnet18", "efficientnet-b0", "mobilenet_v2", "tu-regnetx_002", "tu-convnext_atto")
 VITS = ("tu-vit_tiny_patch16_224", "tu-vit_small_patch16_dinov3", "tu-mixer_s16_224", "tu-convnext_atto")
-WITHOUT_STRIDE_2 = ("mit_b0", "tu-convnext_atto")
 NO_MIT = {"UnetPlusPlus", "Linknet", "PAN", "DeepLabV3", "DeepLabV3Plus"}  # SMP refuses it, or breaks it by dilation
 
 
@@ -33,7 +32,8 @@ def pairs() -> Iterator[tuple[str, str]]:
             yield from ((title, encoder) for encoder in VITS)
         else:
             yield from ((title, encoder) for encoder in CONVOLUTIONAL)
-            yield from ((title, encoder) for encoder in WITHOUT_STRIDE_2 if title not in NO_MIT)
+            if title not in NO_MIT:
+                yield title, "mit_b0"
 
 
 def smp_model(title: str, encoder: str) -> torch.nn.Module:
