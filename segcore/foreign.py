@@ -44,7 +44,6 @@ _DEPTHS = {"pspnet": 3, "dpt": 4}
 _STRIDES = {"deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "segmentation_model.")
 _PARTS = ("encoder.", "decoder.", "segmentation_head.", "classification_head.")
-_TIMM_PREFIXED = ("regnet", "res2", "resnest", "mobilenetv3", "gernet")
 
 
 def is_smp_config(config: object) -> bool:
