@@ -177,3 +177,57 @@ def test_smps_sk_networks_have_other_shapes_than_timms_and_than_published_weight
     assert {key: value.shape for key, value in own.convert_state_dict(fitting).items()} == {
         key: value.shape for key, value in own.state_dict().items()
     }
+
+
+CHANNELS = [*FAMILIES, "timm/convnext_atto", "timm/vit_tiny_patch16_224"]
+LONG = re.compile(r"inception|mobileone|densenet|se_res|xception|timm/vit")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if LONG.match(name) else ()) for name in CHANNELS]
+)
+def test_weights_for_rgb_fit_images_of_1_to_13_channels_in_four_ways(name):
+    torch.manual_seed(0)
+    plain = segcore.create_encoder(name, depth=2)
+    state = plain.state_dict()
+    cases = [(channels, "repeat") for channels in range(1, 14)]
+    cases += [(channels, init) for channels in (1, 4) for init in ("rgb+zero", "mean", "random")]
+    for channels, init in cases:
+        with uninitialised() if init != "random" else contextlib.nullcontext():
+            encoder = segcore.create_encoder(name, depth=2, in_channels=channels, weights=state, input_init=init)
+        assert encoder.in_channels == channels
+        for key, value in encoder.state_dict().items():
+            given = state[key]
+            if value.shape == given.shape:
+                torch.testing.assert_close(value, given)
+                continue
+            assert key.removesuffix(".weight") in encoder._first_convs()
+            assert value.shape == (len(given), channels, *given.shape[2:])
+            if init == "repeat" and channels > 1:
+                repeated = torch.cat([given] * 5, dim=1)[:, :channels] * (3 / channels)
+                torch.testing.assert_close(value, repeated)
+            elif init == "rgb+zero":
+                torch.testing.assert_close(value[:, :3], given[:, :channels])
+                assert not value[:, 3:].any()
+            elif init == "mean":
+                torch.testing.assert_close(value.sum(1), given.sum(1))
+                assert (value == value[:, :1]).all()
+            elif init == "repeat":
+                torch.testing.assert_close(value, given.sum(1, keepdim=True))
+            else:
+                assert value.std() > 0
+        if channels in {1, 5, 13}:
+            assert encoder.eval()(torch.rand(1, channels, 32, 32))[-1].isfinite().all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_stages_beyond_the_depth_are_not_built(name):
+    spec = segcore.encoders[name]
+    count = 0
+    for depth in range(1, 6):
+        encoder = ours(name, depth=depth)
+        assert encoder.strides == tuple(stride for stride in spec.nominal_strides if stride <= 2**depth)
+        now = sum(value.numel() for value in encoder.parameters())
+        assert now > count or (name[:3], depth) in {("mit", 1), ("vgg", 5)}  # the image; a pool
+        count = now
+    assert count == spec.parameters

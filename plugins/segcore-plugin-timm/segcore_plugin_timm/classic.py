@@ -46,7 +46,7 @@ class ClassicEncoder(nn.Module, EncoderMixin):
                 + f" Families that can be dilated: {', '.join(sorted(DILATING))}."
             )
         layout = LAYOUTS[row.family]
-        plain = create_model(row.architecture, in_chans=in_channels, num_classes=0)
+        plain = create_model(row.architecture, in_chans=in_channels, num_classes=0, **layout.arguments)
         layout.prepare(plain)
         levels = layout.levels(plain)
         for stride, level in ((16, 4), (32, 5)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class Layout:
         prepare: changes the plain network in place.
         tap: turns what runs on into the feature map of a level.
         rename: SMP's key to timm's.
+        arguments: of timm's constructor.
     """
 
     levels: Callable[[nn.Module], Levels]
@@ -31,6 +33,7 @@ class Layout:
     prepare: Callable[[nn.Module], None] = lambda _: None
     tap: Callable[[Tensor, int], Tensor] = lambda x, _: x
     rename: Callable[[str], str] = lambda key: key
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _fixed(text: str) -> Callable[[nn.Module], Levels]:
@@ -140,7 +143,8 @@ _DENSE = "|".join(
 )
 
 LAYOUTS = {
-    "vgg": Layout(_vgg_levels, "features.0", first=0),
+    # the convolutions of its classifier, 120 million parameters, are built whatever one asks for: one channel will do
+    "vgg": Layout(_vgg_levels, "features.0", first=0, arguments={"mlp_ratio": 1 / 4096}),
     "densenet": Layout(_fixed(_DENSE), "features.conv0", prepare=_bare_last_norm, rename=_densenet_key),
     "dpn": Layout(_dpn_levels, "features.conv1_1.conv", tap=_dpn_tap),
     "senet": Layout(_fixed("layer0|pool0 layer1|layer2|layer3|layer4"), "layer0.conv1"),

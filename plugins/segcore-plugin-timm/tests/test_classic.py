@@ -6,6 +6,7 @@ import pickle
 import pytest
 import timm
 import torch
+from segcore_plugin_timm import classic
 from segcore_plugin_timm.classic import ClassicEncoder
 from segcore_plugin_timm.families import DILATING, classic_specs, classics
 
@@ -81,6 +82,18 @@ def test_output_strides_are_built_or_refused(family):
         else:
             with pytest.raises(OptionValueError, match=r"has 32 only. Families that can be dilated: dpn"):
                 ClassicEncoder(name, output_stride=16)
+
+
+def test_the_classifier_of_a_vgg_takes_no_memory(monkeypatch):
+    built = []
+    make = classic.create_model
+    monkeypatch.setattr(classic, "create_model", lambda *words, **more: built.append(make(*words, **more)) or built[-1])
+    with torch.device("meta"):
+        encoder = ClassicEncoder("vgg11")
+    unused = sum(value.numel() for value in built[0].parameters()) - sum(
+        value.numel() for value in encoder.parameters()
+    )
+    assert unused < 100_000
 
 
 def test_wrong_depths_are_refused():
