@@ -116,6 +116,10 @@ def test_values_out_of_range_are_told():
             get_stats(predicted, bad, "multiclass", num_classes=K)
         with pytest.raises(InputError, match=f"the target has the value {wrong};"):
             get_stats(predicted, bad, "multiclass", 7, num_classes=K)
+        ignoring = bad.clone()
+        ignoring[0, 0] = 7
+        with pytest.raises(InputError, match=f"the target has the value {wrong};"):
+            get_stats(predicted, ignoring, "multiclass", 7, num_classes=K)
         with pytest.raises(InputError, match=f"the output has the value {wrong};"):
             get_stats(bad, true, "multiclass", num_classes=K)
     with pytest.raises(InputError, match="the target has the value 2; values from 0 to 1"):

@@ -11,7 +11,7 @@ from torch import Tensor
 from segcore import InputError
 from segcore_plugin_losses.base import one_hot
 from segcore_plugin_losses.inputs import MODES, check_choice, check_ignore_index, check_number, where_counted
-from segcore_plugin_losses.metrics.confusion import Stats, _check_values, _labels, _masks
+from segcore_plugin_losses.metrics.confusion import Stats, aligned, check_values, labels_of, masks_of
 
 
 def boundary_stats(
@@ -45,16 +45,16 @@ def boundary_stats(
     check_ignore_index(ignore_index)
     check_number("width", width, 0)
     if mode == "multiclass":
-        labels, true_labels, classes = _labels(output, target, num_classes)
+        labels, true_labels, classes = labels_of(output, target, num_classes)
         valid = where_counted(true_labels, ignore_index)
-        _check_values("output", labels, classes)
-        _check_values("target", true_labels if valid is None else true_labels.where(valid, 0), classes, ignore_index)
+        check_values("output", labels, classes)
+        check_values("target", true_labels if valid is None else true_labels.where(valid, 0), classes, ignore_index)
         predicted, true = one_hot(labels, classes), one_hot(true_labels, classes)
         if valid is not None:
             valid = valid[:, None]
             predicted, true = predicted & valid, true & valid
     else:
-        predicted, true, valid = _masks(output, target, mode, threshold, ignore_index)
+        predicted, true, valid = masks_of(*aligned(output, target, mode), threshold, ignore_index)
     space = true.shape[2:]
     if not 1 <= len(space) <= 3:
         raise InputError(f"boundaries need one to three spatial dimensions, got {len(space)}.")

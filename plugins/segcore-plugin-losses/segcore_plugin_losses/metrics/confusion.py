@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -62,16 +63,18 @@ def get_stats(
     if mode == "multiclass":
         if threshold is not None:
             raise OptionValueError("threshold is for mode='binary' and 'multilabel': here the greatest logit counts.")
-        matrices = _matrices(*_labels(output, target, num_classes), ignore_index)
+        matrices = _matrices(*labels_of(output, target, num_classes), ignore_index)
         return stats_of_matrix(matrices)
-    masks = _masks(output, target, mode, threshold, ignore_index)
-    predicted, true, valid = (None if mask is None else mask.flatten(2) for mask in masks)
-    assert predicted is not None and true is not None  # noqa: PT018 - for the type checker
-    hit = (predicted & true).sum(2, dtype=torch.int32).long()
-    seen = predicted.shape[2] if valid is None else valid.sum(2, dtype=torch.int32).long()
-    fp = predicted.sum(2, dtype=torch.int32).long() - hit
-    fn = true.sum(2, dtype=torch.int32).long() - hit
-    return Stats(hit, fp, fn, seen - hit - fp - fn)
+    output, target = aligned(output, target, mode)
+    n, classes = output.shape[:2]
+    rows = torch.zeros(n * classes, 4, dtype=torch.int64, device=output.device)
+    for row, ours, theirs in zip(rows, output.flatten(2).flatten(0, 1), target.flatten(2).flatten(0, 1), strict=True):
+        for a, b in _pieces(ours, theirs):
+            predicted, true, valid = masks_of(a, b, threshold, ignore_index)
+            sums = (predicted & true, predicted, true, torch.ones_like(true) if valid is None else valid)
+            row.add_(torch.stack([mask.sum(dtype=torch.int32) for mask in sums]))
+    hit, positive, real, seen = rows.view(n, classes, 4).unbind(2)
+    return Stats(hit, positive - hit, real - hit, seen - positive - real + hit)
 
 
 def confusion_matrix(
@@ -91,7 +94,7 @@ def confusion_matrix(
     """
     if mode == "multiclass" and threshold is None:
         check_ignore_index(ignore_index)
-        return _matrices(*_labels(output, target, num_classes), ignore_index).sum(0)
+        return _matrices(*labels_of(output, target, num_classes), ignore_index).sum(0)
     tp, fp, fn, tn = (value.sum(0) for value in get_stats(output, target, mode, ignore_index, threshold, num_classes))
     matrix = torch.stack([tn, fp, fn, tp], -1).view(-1, 2, 2)
     return matrix[0] if mode == "binary" else matrix
@@ -213,7 +216,7 @@ def _class_count(num_classes: int | None, mode: str) -> int:
     return num_classes
 
 
-def _labels(output: Tensor, target: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor, int]:
+def labels_of(output: Tensor, target: Tensor, num_classes: int | None) -> tuple[Tensor, Tensor, int]:
     """Return predicted and true labels (N, ...) and the number of classes."""
     check_tensors(output, target, ("output", "target"))
     if output.is_floating_point():
@@ -232,67 +235,93 @@ def _labels(output: Tensor, target: Tensor, num_classes: int | None) -> tuple[Te
     return output, target, num_classes
 
 
-def _masks(
-    output: Tensor, target: Tensor, mode: str, threshold: float | None, ignore_index: int | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return predicted and true masks and where they count, bool (N, C, ...)."""
+def aligned(output: Tensor, target: Tensor, mode: str) -> tuple[Tensor, Tensor]:
+    """Return both as (N, C, ...)."""
     check_tensors(output, target, ("output", "target"))
-    if output.ndim == target.ndim - 1 or (mode == "binary" and output.shape[1:2] != (1,)):
+    if mode == "binary" and output.shape[1:2] != (1,):
         output = output[:, None]
-    target = fit_target(target, tuple(output.shape), mode)
+    return output, fit_target(target, tuple(output.shape), mode)
+
+
+def masks_of(
+    output: Tensor, target: Tensor, threshold: float | None, ignore_index: int | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return predicted and true masks and where they count, bool, of two tensors of one shape."""
     valid = where_counted(target, ignore_index)
     if valid is not None:
         target = target.masked_fill(~valid, 0)
-    _check_values("target", target, 2, ignore_index)
+    check_values("target", target, 2, ignore_index)
     if target.is_floating_point() and not torch.equal(target, target.round()):
         raise InputError("the target must be 0 and 1, got values in between. Threshold it first.")
     if output.is_floating_point():
         output = output > (0.0 if threshold is None else threshold)
+    elif threshold is not None:
+        raise OptionValueError("threshold is for floating-point outputs; this one holds 0 and 1.")
     else:
-        if threshold is not None:
-            raise OptionValueError("threshold is for floating-point outputs; this one holds 0 and 1.")
-        _check_values("output", output, 2)
-    predicted = output.bool()
-    return (predicted if valid is None else predicted & valid), target.bool(), valid
+        check_values("output", output, 2)
+    predicted, true = (x if x.dtype is torch.bool else x.to(torch.uint8).view(torch.bool) for x in (output, target))
+    return (predicted if valid is None else predicted & valid), true, valid
+
+
+def _pieces(output: Tensor, target: Tensor, least: int = 2**15) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield two vectors in pieces.
+
+    What is computed on the way then stays in the CPU's cache and in memory that the process has already: both cost more
+    than counting.
+    """
+    size = least if output.device.type == "cpu" else max(1, len(output))
+    for start in range(0, len(output), size):
+        yield output[start : start + size], target[start : start + size]
 
 
 def _matrices(predicted: Tensor, true: Tensor, classes: int, ignore_index: int | None) -> Tensor:
-    """Return the confusion matrix of each image, (N, C, C), from labels (N, ...): one bincount per image.
+    """Return the confusion matrix of each image, (N, C, C), from labels (N, ...), by bincount."""
+    bins = (classes + 1) * classes
+    matrices = torch.zeros(len(predicted), bins, dtype=torch.int64, device=predicted.device)
+    for matrix, ours, theirs in zip(matrices, predicted.flatten(1), true.flatten(1), strict=True):
+        for a, b in _pieces(ours, theirs, max(2**15, bins)):
+            matrix.add_(torch.bincount(_cells(a, b, classes, ignore_index), minlength=bins))
+    return matrices.view(-1, classes + 1, classes)[:, :classes]
 
-    Labels are joined to one number in the smallest type that holds it: reading memory is most of the time. Ignored
-    pixels go to a row of their own, which is cut off.
-    """
+
+def _cells(predicted: Tensor, true: Tensor, classes: int, ignore_index: int | None) -> Tensor:
+    """Return true label times classes plus predicted label, in a small type; ignored pixels get a row of their own."""
     kind = next(t for t in (torch.int16, torch.int32, torch.int64) if (classes + 1) * classes <= torch.iinfo(t).max)
-    _check_values("output", predicted, classes)
-    counted = where_counted(true, ignore_index)
-    if counted is None:
-        _check_values("target", true, classes, ignore_index)
+    check_values("output", predicted, classes)
+    least, most = torch.iinfo(kind).min, torch.iinfo(kind).max
+    low, high = _limits(true)
+    ignored = None
+    if not least <= low <= high <= most:
+        counted = where_counted(true, ignore_index)
+        ignored = None if counted is None else ~counted
+        true = true if ignored is None else true.masked_fill(ignored, 0)
+        check_values("target", true, classes, ignore_index)
         rows = true.to(kind)
     else:
-        ignored = ~counted
-        if true.numel() and not _fits(true, kind):
-            true = true.masked_fill(ignored, 0)
-            _check_values("target", true, classes, ignore_index)
-        rows = true.to(kind).masked_fill(ignored, 0)
-        _check_values("target", rows, classes, ignore_index)
+        rows = true.to(kind, copy=True)
+        if ignore_index is not None and low <= ignore_index <= high:
+            ignored = rows == ignore_index
+        elif low < 0 or high >= classes:
+            check_values("target", rows, classes, ignore_index)
+    if ignored is not None:
+        kept = ignore_index != classes and bool((rows == classes).any())  # would be taken for ignored ones
         rows.masked_fill_(ignored, classes)
-    cells = torch.add(predicted.to(kind), rows, alpha=classes)
-    counts = [torch.bincount(image, minlength=(classes + 1) * classes) for image in cells.flatten(1)]
-    if not counts:
-        return torch.zeros(0, classes, classes, dtype=torch.int64, device=cells.device)
-    return torch.stack(counts).view(-1, classes + 1, classes)[:, :classes]
+        if kept or _limits(rows)[0] < 0 or _limits(rows)[1] > classes:
+            check_values("target", true.masked_fill(ignored, 0), classes, ignore_index)
+    return rows.mul_(classes).add_(predicted.to(kind))
 
 
-def _fits(values: Tensor, kind: torch.dtype) -> bool:
-    low, high = values.aminmax()
-    return bool(low >= torch.iinfo(kind).min and high <= torch.iinfo(kind).max)
-
-
-def _check_values(name: str, values: Tensor, classes: int, ignore_index: int | None = None) -> None:
-    """Raise InputError if labels lie outside 0 to classes - 1; on a device this waits, as counting does anyway."""
+def _limits(values: Tensor) -> tuple[float, float]:
+    """Return the smallest and the greatest value; on a device this waits, as counting does anyway."""
     if values.dtype is torch.bool or values.numel() == 0:
-        return
-    low, high = (value.item() for value in values.aminmax())
+        return 0, 0
+    low, high = values.aminmax()
+    return low.item(), high.item()
+
+
+def check_values(name: str, values: Tensor, classes: int, ignore_index: int | None = None) -> None:
+    """Raise InputError if labels lie outside 0 to classes - 1."""
+    low, high = _limits(values)
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high
         hint = f" If {wrong} marks pixels that do not count, give ignore_index={wrong}." * (ignore_index is None)
