@@ -18,7 +18,7 @@ from typing import Any
 import pluggy
 
 from segcore import hookspecs
-from segcore.errors import PluginError, PluginIncompatibleError, PluginWarning, level_outside
+from segcore.errors import IncompatiblePartsError, PluginError, PluginIncompatibleError, PluginWarning, level_outside
 from segcore.installed import Plugin, incompatibility, leave_out, path_fingerprint, scan, short_name, unknown_words
 from segcore.specs import KINDS, Provenance, Spec, kind_of, names_of
 
@@ -74,12 +74,15 @@ class Catalogue:
         """Ask a plugin for a record that it did not list.
 
         Raises:
-            PluginError: if the hook raises, or answers with something else than was asked for.
+            IncompatiblePartsError: if the plugin knows the name and says why nothing can be made of it.
+            PluginError: if the hook raises something else, or answers with something else than was asked for.
         """
         for _, function in self.implementations("segcore_find", only=plugin):
             call = f"segcore_find({kind!r}, {name!r})"
             try:
                 found = function(kind=kind, name=name)
+            except IncompatiblePartsError:
+                raise
             except (Exception, SystemExit) as error:
                 raise _failure(plugin, "find", f"{call} raised {_brief(error)}") from error
             if found is None:

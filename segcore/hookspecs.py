@@ -34,6 +34,10 @@ def segcore_find(kind: str, name: str) -> Spec | None:
 
     Called only when the plugin is addressed: with the bare name where the plugin owns that, else with
     ``namespace/name``, the namespace being the one that the plugin's entry point asks for.
+
+    Raises:
+        IncompatiblePartsError: the plugin knows the name, and nothing can be made of it. The user gets it as it is; any
+            other exception becomes a `PluginError`.
     """
 
 

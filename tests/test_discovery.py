@@ -602,6 +602,13 @@ def test_row_40_find_raises_or_answers_another_name(site, body, part):
     site.check_neighbours()
 
 
+def test_a_refusal_by_segcore_find_reaches_the_user_as_it_is(site):
+    body = "from segcore import IncompatiblePartsError; raise IncompatiblePartsError('x selects by value.')"
+    site.install("tiny", hook(body, "segcore_find(kind, name)"))
+    with pytest.raises(segcore.IncompatiblePartsError, match=r"^x selects by value\.$"):
+        site.encoders.resolve("tiny/x")
+
+
 @pytest.mark.parametrize("name", ["x", "tiny/x", "y"])
 def test_find_answers_with_any_form_of_the_name(site, name):
     site.install(
