@@ -14,12 +14,22 @@ if TYPE_CHECKING:
     import click
 
     from segcore_plugin_predict.inference import predict, predict_tiled
+    from segcore_plugin_predict.inputs import find_inputs
+    from segcore_plugin_predict.pictures import palette
     from segcore_plugin_predict.reading import read_image
+    from segcore_plugin_predict.settings import fingerprint
 
 __version__ = "0.1.0"
-__all__ = ["predict", "predict_tiled", "read_image"]
+__all__ = ["find_inputs", "fingerprint", "palette", "predict", "predict_tiled", "read_image"]
 
-_HOMES = {"predict": "inference", "predict_tiled": "inference", "read_image": "reading"}
+_HOMES = {
+    "find_inputs": "inputs",
+    "fingerprint": "settings",
+    "palette": "pictures",
+    "predict": "inference",
+    "predict_tiled": "inference",
+    "read_image": "reading",
+}
 
 
 @hookimpl

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +25,7 @@ from segcore_plugin_predict.network import Reading
 from segcore_plugin_predict.pictures import palette
 from segcore_plugin_predict.reading import ReadOptions, read
 from segcore_plugin_predict.results import AREAS, Finished, Kinds, finished, save, source_of, workplace, write_areas
+from segcore_plugin_predict.settings import fingerprint
 
 LARGE = 2_000_000  # pixels above which an image is predicted in tiles, unless the user says otherwise
 TILE = 1024
@@ -195,15 +194,12 @@ def _kinds(model: SegmentationModel, reading: Reading, job: Job) -> Kinds:
 
 
 def _settings(model: SegmentationModel, job: Job) -> str:
-    """Return a checksum of all that makes a result another one: weights, config, and options."""
-    digest = hashlib.blake2b(digest_size=16)
-    options = [job.flips, job.tile, job.overlap, job.blend, job.threshold, job.multilabel]
-    reading = [job.reading.bands, job.reading.alpha, job.reading.full_scale, job.reading.frame]
-    digest.update(json.dumps([model.config, options, reading], sort_keys=True, default=str).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    options = ("flips", "tile", "overlap", "blend", "threshold", "multilabel")
+    reading = ("bands", "alpha", "full_scale", "frame")
+    return fingerprint(
+        model,
+        {name: getattr(job, name) for name in options} | {name: getattr(job.reading, name) for name in reading},
+    )
 
 
 def _device(name: str | None) -> torch.device:

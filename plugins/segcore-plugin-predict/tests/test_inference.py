@@ -1,7 +1,9 @@
 """`predict` and `predict_tiled` on images in memory."""
 
+import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,48 @@ class TestTiles:
     def test_a_batch_is_a_number(self, image, batch):
         with pytest.raises(OptionValueError, match="batch="):
             predict_tiled(pointwise, image, batch=batch, preprocessing=None)
+
+
+class TestMonai:
+    """The same tiles and weights give the same numbers as MONAI's sliding windows.
+
+    The weights are handed to it, because its own are a Gaussian that is cut off below 0.001.
+    """
+
+    @pytest.fixture
+    def sliding_window_inference(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from monai.inferers import sliding_window_inference
+        return sliding_window_inference
+
+    def test_logits_and_labels(self, sliding_window_inference):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 8, 9, padding=4), nn.ReLU(), nn.Conv2d(8, 4, 9, padding=4))
+        image = torch.randn(3, 64 + 3 * 48, 64 + 2 * 48)  # both place tiles alike where they fit exactly
+        window = torch.exp(-0.5 * ((torch.arange(64) - 31.5) / 8) ** 2)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            weights = (window[:, None] * window)[None, None]
+            theirs = sliding_window_inference(image[None], 64, 1, network, overlap=0.25, roi_weight_map=weights)[0]
+        ours = predict_tiled(network, image, 64, 16, output="logits", preprocessing=None)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert (predict_tiled(network, image, 64, 16, preprocessing=None) == theirs.argmax(0)).float().mean() > 0.999
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak from Linux")
+    def test_no_slower_and_far_smaller(self):
+        sys.path.insert(0, str(Path(__file__).parent))
+        try:
+            import benchmark
+        finally:
+            sys.path.pop(0)
+        for classes, output, ratio, _, ours, theirs, result in benchmark.tile_rows(size=2048, repeats=3):
+            assert ratio <= 1, (classes, output)
+            if output == "logits":
+                assert ours - result <= 32 * 2**20
+            elif classes > 1:
+                assert ours <= 0.3 * theirs
 
 
 class TestOutputs:
@@ -363,8 +407,6 @@ print(peak(1000), peak(10000))
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak from Linux")
 def test_memory_for_labels_does_not_grow_with_the_height():
-    import os
-
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**18)}
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, env=environment)
     low, high = map(float, done.stdout.split())
