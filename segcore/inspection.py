@@ -84,7 +84,8 @@ def folder_targets(folder: Path, scratch: Path) -> list[Target]:
             f"tiny = 'segcore_plugin_tiny'. If they stand elsewhere, install the package and check it by name."
         )
     name = re.sub(r"[-_.]+", "-", str(project["name"])).lower()
-    version = str(project.get("version", "0"))
+    sources = _sources(folder, entries)
+    version = str(project.get("version") or _written_version(sources, entries))
     info = scratch / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(_metadata(project, version), encoding="utf-8")
@@ -92,7 +93,7 @@ def folder_targets(folder: Path, scratch: Path) -> list[Target]:
         line for group, rows in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in rows.items()))
     )
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    path = (str(scratch), *(str(base.resolve()) for base in _sources(folder, entries)))
+    path = (str(scratch), *(str(base.resolve()) for base in sources))
     return [Target(name, version, claim, path) for claim in entries]
 
 
@@ -121,6 +122,17 @@ def _sources(folder: Path, entries: Mapping[str, str]) -> list[Path]:
             )
         found.append(bases[0])
     return list(dict.fromkeys(found))
+
+
+def _written_version(sources: Sequence[Path], entries: Mapping[str, str]) -> str:
+    """Return ``__version__`` as a module of the package has it written, from which build back ends take it; else 0."""
+    for base in sources:
+        for top in {str(value).partition(".")[0] for value in entries.values()}:
+            for file in (base / top / "__init__.py", base / f"{top}.py"):
+                text = file.read_text(encoding="utf-8") if file.is_file() else ""
+                if found := re.search(r"""^__version__\s*(?::.*?)?=\s*["']([\w.+!-]+)["']""", text, re.MULTILINE):
+                    return found[1]
+    return "0"
 
 
 def check(

@@ -94,6 +94,12 @@ def test_a_folder_is_checked_without_being_installed(site, folder):
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_dynamic_version_is_read_where_build_back_ends_read_it(folder, tmp_path):
+    (folder / "pyproject.toml").write_text(PYPROJECT.replace('version = "0.3"', 'dynamic = ["version"]'))
+    (folder / "segcore_plugin_mine" / "__init__.py").write_text('__version__: str = "1.2rc1"\n' + listing())
+    assert [target.version for target in folder_targets(folder, tmp_path / "scratch")] == ["1.2rc1"]
+
+
 def test_a_folder_with_src_and_faults(site, folder):
     (folder / "src").mkdir()
     (folder / "segcore_plugin_mine").rename(folder / "src" / "segcore_plugin_mine")
