@@ -1,0 +1,77 @@
+"""What can be known about the data before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from segcore import InputError
+from segcore_plugin_train.dataset import pair
+from segcore_plugin_train.sources import Reading, Source
+
+SHOWN = 10
+CHECKS = ("full", "sizes", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found.
+
+    Attributes:
+        pixels: of each class, int64 (classes,); None if masks were not read.
+        sizes: height and width of each pair that was read.
+    """
+
+    pixels: np.ndarray | None
+    sizes: list[tuple[int, int]]
+
+
+def check_pairs(
+    source: Source,
+    indices: Sequence[int],
+    reading: Reading,
+    how: str = "full",
+    tell: Callable[[int, int], None] | None = None,
+) -> Checked:
+    """Read every pair once and report all that are wrong together.
+
+    Args:
+        source: pairs.
+        indices: which of them.
+        reading: how they become arrays.
+        how: ``"full"`` decodes images and masks and looks at every label, ``"sizes"`` reads headers only.
+        tell: called with the number of pairs that are done and the number of all.
+
+    Raises:
+        InputError: names the first ten files that cannot be used, and says what is wrong with each.
+    """
+
+    def one(index: int) -> tuple[np.ndarray | None, tuple[int, int], str | None]:
+        try:
+            if how == "full":
+                _, mask = pair(source, index, reading)
+                counts = np.bincount(mask.ravel(), minlength=reading.labels.ignore + 1)
+                return counts[: reading.labels.last + 1], (mask.shape[0], mask.shape[1]), None
+            image, size = source.sizes(index)
+            wrong = f"{source.names[index]}: the image has the size {image} and its mask {size}, width and height."
+            return None, (size[1], size[0]), wrong if image != size else None
+        except InputError as error:
+            return None, (0, 0), str(error)
+
+    found = []
+    with ThreadPoolExecutor(4) as pool:
+        for done, result in enumerate(pool.map(one, indices), 1):
+            found.append(result)
+            if tell is not None:
+                tell(done, len(indices))
+    problems = [problem for _, _, problem in found if problem]
+    if problems:
+        more = f"\n... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise InputError(
+            f"{len(problems)} of {len(indices)} pairs cannot be used:\n" + "\n".join(problems[:SHOWN]) + more
+        )
+    counted = [counts for counts, _, _ in found if counts is not None]
+    return Checked(np.sum(counted, axis=0) if counted else None, [size for _, size, _ in found])

@@ -1,0 +1,149 @@
+"""How good a model is on images and masks: one confusion matrix, and the IoU of each image."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from segcore_plugin_losses.metrics import ConfusionMatrix
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from segcore import OptionValueError, SegmentationModel
+from segcore_plugin_train.dataset import WholeSet, by_size
+from segcore_plugin_train.sources import Reading, Source
+from segcore_plugin_train.task import classes_of, iou_of_each, main_output
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        names: of the classes; of background and object for one class.
+        matrix: pixels of each class, the row, that were taken for each class, the column.
+        iou: of each class that has a score, None for a class that neither is there nor was predicted. For one class
+            the background has none.
+        mean_iou: mean of these.
+        accuracy: share of pixels that are right.
+        images: name and mean IoU of each image, the worst first; None where no pixel counts.
+    """
+
+    names: list[str]
+    matrix: list[list[int]]
+    iou: list[float | None]
+    mean_iou: float | None
+    accuracy: float | None
+    images: list[tuple[str, float | None]]
+
+    @classmethod
+    def of(cls, confusion: ConfusionMatrix, names: Sequence[str], images: dict[str, float]) -> Evaluation:
+        """Return what follows from counts."""
+        binary = confusion.mode == "binary"
+        shown = list(names) or [str(index) for index in range(confusion.num_classes)]
+        if binary and len(shown) < 2:
+            shown = ["background", *(names or ["object"])]
+        scores = [_or_none(value) for value in confusion.score("iou", average=None).flatten().tolist()]
+        matrix = confusion.matrix.cpu()
+        pixels = int(matrix.sum())
+        ranked = sorted(images.items(), key=lambda item: (math.isnan(item[1]), item[1], item[0]))
+        return cls(
+            shown,
+            matrix.tolist(),
+            [None, *scores] if binary else scores,
+            _or_none(float(confusion.score("iou"))),
+            int(matrix.diagonal().sum()) / pixels if pixels else None,
+            [(name, _or_none(iou)) for name, iou in ranked],
+        )
+
+    def as_json(self) -> str:
+        """Return everything as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """Return what `as_json` wrote."""
+        data = json.loads(text)
+        return cls(**{**data, "images": [(name, iou) for name, iou in data["images"]]})
+
+    def text(self) -> str:
+        """Return the IoU of each class and the confusion matrix as text."""
+        width = max(map(len, self.names))
+        lines = [f"{'class':{width}}     IoU      pixels"]
+        for name, iou, row in zip(self.names, self.iou, self.matrix, strict=True):
+            lines.append(f"{name:{width}}  {'-' if iou is None else f'{iou:.4f}':>6}  {sum(row):>10}")
+        mean = "-" if self.mean_iou is None else f"{self.mean_iou:.4f}"
+        accuracy = "-" if self.accuracy is None else f"{self.accuracy:.4f}"
+        lines += ["", f"mean IoU {mean}, accuracy {accuracy}, {len(self.images)} images", ""]
+        cells = [[str(value) for value in row] for row in self.matrix]
+        widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(self.names)]
+        head = "  ".join(name.rjust(size) for name, size in zip(self.names, widths, strict=True))
+        corner = "true \\ found"
+        lines += [f"{corner:{max(width, 12)}}  {head}"]
+        for name, texts in zip(self.names, cells, strict=True):
+            values = "  ".join(value.rjust(size) for value, size in zip(texts, widths, strict=True))
+            lines.append(f"{name:{max(width, 12)}}  {values}")
+        return "\n".join(lines)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def evaluate(
+    model: SegmentationModel,
+    source: Source,
+    reading: Reading,
+    *,
+    indices: Sequence[int] | None = None,
+    names: Sequence[str] = (),
+    device: str = "auto",
+    batch_size: int = 1,
+) -> Evaluation:
+    """Measure a model on whole images.
+
+    Args:
+        model: with recorded preprocessing, as `train` saves it.
+        source: pairs.
+        reading: how they become arrays.
+        indices: which pairs; None for all.
+        names: of the classes; empty takes those of the model.
+        device: where to compute; ``"auto"`` is a GPU if there is one.
+        batch_size: images that are read together; those of one size are predicted together.
+
+    Raises:
+        OptionValueError: the numbers of classes or channels differ.
+        InputError: a file cannot be used.
+    """
+    import segcore
+
+    classes = classes_of(model)
+    if reading.labels.classes != classes or (names and len(names) not in {classes, classes + (classes == 1)}):
+        raise OptionValueError(
+            f"the model has {classes} classes, the masks {reading.labels.classes}, and there are {len(names)} names."
+        )
+    config: dict[str, Any] = model.config or {}
+    place = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = list(range(len(source.names)) if indices is None else indices)
+    dataset = WholeSet(source, reading, chosen, segcore.preprocessing(model))
+    mode = "binary" if classes == 1 else "multiclass"
+    confusion = ConfusionMatrix(classes, mode, ignore_index=reading.labels.ignore)
+    found: dict[str, float] = {}
+    model = model.to(place)
+    for samples in DataLoader(dataset, batch_size=batch_size, collate_fn=list):
+        for images, labels, numbers in by_size(samples):
+            logits = main_output(model.predict(images.to(place, next(model.parameters()).dtype)))
+            truth = labels.to(place)
+            confusion.update(logits, truth)
+            ious = iou_of_each(logits, truth, mode, reading.labels.ignore)
+            found |= {source.names[i]: iou for i, iou in zip(numbers, ious, strict=True)}
+    return Evaluation.of(confusion, names or config.get("class_names") or (), found)
+
+
+def labels_of(logits: Tensor) -> Tensor:
+    """Return labels (N, H, W) of logits (N, classes, H, W); above 0 for one class."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)

@@ -1,0 +1,142 @@
+"""Which image belongs to which mask: two folders with the same names, or a table. Needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segcore import InputError, OptionValueError
+from segcore.errors import shorten
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".bmp"}
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An image and its mask.
+
+    Attributes:
+        name: what the pair is called in messages and reports.
+        image: file of the image.
+        mask: file of the mask.
+        split: ``"train"`` or ``"val"`` if a table says so.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    split: str | None = None
+
+
+def pairs_of_folders(
+    images: str | os.PathLike[str], masks: str | os.PathLike[str], mask_suffix: str = ""
+) -> list[Pair]:
+    """Return the pairs of two folders, searched with all folders in them, sorted by name.
+
+    A mask has the path of its image below the folder, with any image's ending: ``images/a/1.jpg`` and
+    ``masks/a/1.png``. Masks without an image are left alone.
+
+    Args:
+        images: folder.
+        masks: folder.
+        mask_suffix: what the names of masks have before the ending: ``"_mask"`` for ``1_mask.png``.
+
+    Raises:
+        OptionValueError: a folder is missing or has no image.
+        InputError: an image has no mask, or two files of one name.
+    """
+    found, labels = _by_name(Path(images)), _by_name(Path(masks))
+    names = {name: name + mask_suffix for name in found}
+    lacking = [str(found[name][0]) for name, mask in names.items() if mask not in labels]
+    if lacking:
+        wanted = Path(masks) / (names[min(n for n, m in names.items() if m not in labels)] + ".*")
+        raise InputError(
+            f"{len(lacking)} of {len(found)} images have no mask: {shorten(lacking)}. The first would be {wanted}; "
+            f"if masks have names of their own, say what is added (--mask-suffix _mask), or list pairs in a CSV file."
+        )
+    for files in [*found.values(), *(labels[mask] for mask in names.values())]:
+        if len(files) > 1:
+            raise InputError(f"{shorten(files)}: several files of one name; keep one, or list pairs in a CSV file.")
+    return [Pair(name, found[name][0], labels[names[name]][0]) for name in sorted(found)]
+
+
+def _by_name(folder: Path) -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise OptionValueError(f"{str(folder)!r} {what}; paths are relative to {Path.cwd()}.")
+    found: dict[str, list[Path]] = {}
+    for path in _walk(folder):
+        found.setdefault(str(path.relative_to(folder).with_suffix("").as_posix()), []).append(path)
+    if not found:
+        raise OptionValueError(f"{str(folder)!r} holds no image: no file with one of {', '.join(sorted(SUFFIXES))}.")
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(parent, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield path
+
+
+def pairs_of_table(path: str | os.PathLike[str]) -> list[Pair]:
+    """Return the pairs that a CSV file lists, in its order.
+
+    The file has the columns ``image`` and ``mask``, paths relative to the file, and may have ``split``, ``train`` or
+    ``val`` in each row.
+
+    Raises:
+        OptionValueError: the file is missing, or lacks a column or rows.
+        InputError: a row has no image or mask, or names a file that does not exist.
+    """
+    table = Path(path)
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OptionValueError(f"{str(table)!r} cannot be read: {error}. A CSV file in UTF-8 is needed.") from error
+    columns = set(rows[0]) if rows else set()
+    if not {"image", "mask"} <= columns:
+        got = shorten(sorted(map(str, columns))) or "no row"
+        raise OptionValueError(f"{str(table)!r} needs a header line with the columns image and mask, got {got}.")
+    found = []
+    for number, row in enumerate(rows, 2):
+        where = f"{table}, line {number}"
+        if not row["image"] or not row["mask"]:
+            raise InputError(f"{where}: image and mask are needed, got {row['image']!r} and {row['mask']!r}.")
+        split = row.get("split") or None
+        if split not in {*SPLITS, None}:
+            raise InputError(f"{where}: split is 'train' or 'val', got {split!r}.")
+        pair = Pair(row["image"], table.parent / row["image"], table.parent / row["mask"], split)
+        missing = [str(file) for file in (pair.image, pair.mask) if not file.is_file()]
+        if missing:
+            raise InputError(f"{where}: there is no file {shorten(missing)}.")
+        found.append(pair)
+    return found
+
+
+def divide(names: Sequence[str], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return the indices that train and those that validate.
+
+    A name's place is drawn from the name itself and the seed, so it does not change much when files are added.
+
+    Raises:
+        OptionValueError: the fraction is not between 0 and 1, or there are fewer than two names.
+    """
+    if not 0 < fraction < 1:
+        raise OptionValueError(f"val_fraction={fraction!r}: a number between 0 and 1 is needed.")
+    if len(names) < 2:
+        raise OptionValueError(
+            f"{len(names)} image cannot be divided into training and validation. Give others to validate with "
+            f"(--val-images and --val-masks, or a column split in the CSV file)."
+        )
+    drawn = sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}/{names[i]}".encode()).digest())
+    count = min(max(1, round(fraction * len(names))), len(names) - 1)
+    return sorted(drawn[count:]), sorted(drawn[:count])

@@ -1,0 +1,164 @@
+"""Where pairs come from: files, or records such as those of a Hugging Face dataset."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from segcore_plugin_predict.reading import ReadOptions, array_of, fit_channels, read
+
+from segcore import InputError, OptionValueError
+from segcore_plugin_train.files import Pair
+from segcore_plugin_train.masks import LabelMap, size_of
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How pairs become arrays.
+
+    Attributes:
+        channels: of the images, as the model takes them.
+        labels: of the masks.
+        options: of images that do not say everything themselves.
+    """
+
+    channels: int
+    labels: LabelMap
+    options: ReadOptions
+
+
+class Source(Protocol):
+    """Pairs of images and masks, by number."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What each pair is called."""
+
+    def image(self, index: int, reading: Reading) -> np.ndarray:
+        """Return an image (H, W, C): uint8, uint16, or float32 in [0, 1]."""
+
+    def mask(self, index: int, reading: Reading) -> np.ndarray:
+        """Return a mask (H, W) of classes."""
+
+    def sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return width and height of image and mask, without decoding them if that is possible."""
+
+
+class Files:
+    """Pairs of files.
+
+    Args:
+        pairs: see `segcore_plugin_train.files`.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self.pairs = list(pairs)
+        self.names = [pair.name for pair in self.pairs]
+
+    def image(self, index: int, reading: Reading) -> np.ndarray:
+        """Return an image; see `Source`."""
+        return read(self.pairs[index].image, reading.channels, reading.options)
+
+    def mask(self, index: int, reading: Reading) -> np.ndarray:
+        """Return a mask; see `Source`."""
+        return reading.labels.read(self.pairs[index].mask)
+
+    def sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return width and height of image and mask."""
+        pair = self.pairs[index]
+        return _size(pair.image), _size(pair.mask)
+
+
+def _size(path: Any) -> tuple[int, int]:
+    try:
+        return size_of(path)
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        raise InputError(f"{path}: it cannot be read: {type(error).__name__}: {error}") from error
+
+
+class Records:
+    """Pairs in a sequence of records, such as one split of a Hugging Face dataset.
+
+    Args:
+        records: `records[i]` is a mapping; image and mask are PIL pictures, arrays, or a mapping with ``bytes``.
+        image_column: key of the image.
+        mask_column: key of the mask.
+        title: what the records are called in messages.
+
+    Raises:
+        OptionValueError: there are no records, or they have no such column.
+    """
+
+    def __init__(
+        self, records: Sequence[Mapping[str, Any]], image_column: str = "image", mask_column: str = "mask",
+        title: str = "record",
+    ) -> None:  # fmt: skip
+        if not len(records):
+            raise OptionValueError(f"{title}: there are no records.")
+        columns = sorted(records[0])
+        for column in (image_column, mask_column):
+            if column not in columns:
+                raise OptionValueError(f"{title}: there is no column {column!r}; there are {', '.join(columns)}.")
+        self.records, self.columns = records, (image_column, mask_column)
+        self.names = [f"{title}[{index}]" for index in range(len(records))]
+
+    def image(self, index: int, reading: Reading) -> np.ndarray:
+        """Return an image; see `Source`."""
+        try:
+            value = _picture(self.records[index][self.columns[0]])
+            array = array_of(value, reading.channels, reading.options) if isinstance(value, Image.Image) else value
+            return fit_channels(array if array.ndim == 3 else array[..., None], reading.channels, reading.options)
+        except InputError as error:
+            raise InputError(f"{self.names[index]}: {error}.") from error
+
+    def mask(self, index: int, reading: Reading) -> np.ndarray:
+        """Return a mask; see `Source`."""
+        try:
+            value = _picture(self.records[index][self.columns[1]])
+            return reading.labels.of_picture(value) if isinstance(value, Image.Image) else reading.labels.apply(value)
+        except InputError as error:
+            raise InputError(f"{self.names[index]}: {error}.") from error
+
+    def sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return width and height of image and mask."""
+        first, second = (_picture(self.records[index][column]) for column in self.columns)
+        return _shape(first), _shape(second)
+
+
+def _picture(value: Any) -> Any:
+    """Return a PIL picture or an array."""
+    if isinstance(value, Mapping) and value.get("bytes"):
+        return Image.open(io.BytesIO(value["bytes"]))
+    if isinstance(value, Image.Image):
+        return value
+    array = np.asarray(value)
+    if array.ndim not in {2, 3} or array.dtype == object:
+        raise InputError(f"a picture or an array (H, W) or (H, W, C) is needed, got {type(value).__name__}")
+    return array
+
+
+def _shape(value: Any) -> tuple[int, int]:
+    return value.size if isinstance(value, Image.Image) else (value.shape[1], value.shape[0])
+
+
+def load_records(name: str, split: str, image_column: str, mask_column: str) -> Records:
+    """Return one split of a dataset by its name on the Hugging Face Hub, or by its folder.
+
+    Raises:
+        OptionValueError: the package datasets is not installed, or cannot load it.
+    """
+    try:
+        import datasets  # type: ignore[import-not-found,unused-ignore]
+    except ModuleNotFoundError as error:
+        raise OptionValueError(
+            f"{name!r} is loaded with the package datasets: pip install segcore-plugin-train[datasets]."
+        ) from error
+    try:
+        records = datasets.load_dataset(name, split=split)
+    except Exception as error:  # of its own kinds, and of the network's
+        raise OptionValueError(f"dataset {name!r}, split {split!r}: {type(error).__name__}: {error}") from error
+    return Records(records, image_column, mask_column, f"{name}/{split}")
