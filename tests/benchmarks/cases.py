@@ -1,0 +1,191 @@
+"""What is measured: each case is a pair of programs, segcore's and another, with the goal where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from measure import Side
+
+GUARD = "from segcore_plugin_timm.guard import guard; guard()\n"
+SMP = f"{GUARD}import torch, segmentation_models_pytorch as smp\n"
+OURS = "import torch, segcore\n"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that both libraries have.
+
+    Attributes:
+        decoder: segcore's name.
+        encoder: segcore's name.
+        title: the class in SMP.
+        size: height and width of a small image that it takes.
+        options: more arguments of SMP's class.
+    """
+
+    decoder: str
+    encoder: str
+    title: str
+    size: int = 64
+    options: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return decoder and encoder, ``unet/resnet34``."""
+        return f"{self.decoder}/{self.encoder}"
+
+    @property
+    def ours(self) -> str:
+        """Return an expression that builds it with segcore."""
+        return f"segcore.create_model({self.decoder!r}, {self.encoder!r})"
+
+    @property
+    def theirs(self) -> str:
+        """Return an expression that builds it with SMP."""
+        encoder = self.encoder.replace("timm/", "tu-")
+        return f"smp.{self.title}({encoder!r}, encoder_weights=None{self.options})"
+
+    def saved(self, folder: Path) -> tuple[Path, Path]:
+        """Return the folders of its checkpoints, segcore's and SMP's."""
+        place = folder / self.name.replace("/", "-")
+        return place / "ours", place / "theirs"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        name: kind, and the model or what segcore is compared with.
+        ours: segcore's side.
+        theirs: the other side.
+        model: must be installed, and is saved by both libraries before the case runs.
+        added: goal: CPU seconds that may come on top of the other side.
+        cpu: goal: CPU time as a multiple of the other side's.
+        memory: goal: memory as a multiple of the other side's.
+    """
+
+    name: str
+    ours: Side
+    theirs: Side
+    model: Model | None = None
+    added: float | None = None
+    cpu: float | None = None
+    memory: float | None = None
+
+
+FIRST = Model("unet", "resnet18", "Unet")
+UNET = Model("unet", "resnet34", "Unet")
+LARGE = Model("unet", "timm/convnext_large", "Unet")
+LOADED = (
+    UNET,
+    Model("unet", "efficientnet-b7", "Unet"),
+    LARGE,
+    Model("dpt", "timm/vit_large_patch16_224", "DPT", 224, ", dynamic_img_size=True"),
+)
+RUN = (
+    UNET,
+    Model("fpn", "resnet34", "FPN"),
+    Model("deeplabv3plus", "resnet34", "DeepLabV3Plus"),
+    Model("segformer", "resnet34", "Segformer"),
+)
+
+KINDS = {
+    "import": "the process from the start of the interpreter: `import segcore`, against an interpreter that does "
+    "nothing, and against `import segmentation_models_pytorch`",
+    "first-model": "the process from its start until a random unet/resnet18 stands, built by name out of two plugins "
+    "that need torch alone, against SMP's. `first-model/overhead` is only what comes on top of `import torch`, without "
+    "the construction of the network (what building it again costs), as a share of `import torch`; "
+    "`first-model/overhead/smp` is SMP's share by the same rule",
+    "listing": "the names of all encoders, timm's 1371 included, which SMP does not list: the process from its start; "
+    "`listing/again`: one further call, the mean of 1000",
+    "build": "a random model, built by name in a process that has imported the library",
+    "load": "the first checkpoint that a process loads from a local folder, after the import of the library",
+    "use": "the same, and then one forward of a small image, for which the weights must be in memory",
+    "save": "a random model into a local folder; the median of three. segcore waits until the disk has the file, so "
+    "that a crash leaves the old or the new one",
+    "forward": "1x3x256x256, fp32, evaluation and inference mode; segcore computes as SMP does, which is checked first",
+    "training": "forward and backward of 2x3x256x256, fp32, training mode",
+}
+
+
+def prepare(model: Model, folder: Path) -> str:
+    """Return a program that saves one model with both libraries, after checking that they compute the same."""
+    ours, theirs = model.saved(folder)
+    return (
+        f"{SMP}import segcore\n"
+        f"theirs = {model.theirs}.eval()\n"
+        f"theirs.save_pretrained({str(theirs)!r})\n"
+        f"ours = segcore.from_pretrained({str(theirs)!r})\n"
+        f"x = torch.rand(2, 3, {model.size}, {model.size})\n"
+        f"with torch.inference_mode():\n"
+        f"    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)\n"
+        f"ours.save_pretrained({str(ours)!r})"
+    )
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    """Yield every case; checkpoints lie in `folder`."""
+    yield from _starting()
+    yield from _listing()
+    for model in LOADED:
+        yield from _checkpoints(model, *model.saved(folder))
+    yield _saving(UNET, folder)
+    for model in RUN:
+        yield _running("forward", model, folder, "with torch.inference_mode(): model(x)", "eval", 1)
+    yield _running("training", UNET, folder, "model(x).square().mean().backward()", "train", 2)
+
+
+def _starting() -> Iterator[Case]:
+    yield Case("import", Side("import segcore"), Side("pass"), added=0.010)
+    yield Case("import/smp", Side("import segcore"), Side(SMP))
+    torch = Side("import torch")
+    again, again_smp = f"model = {FIRST.ours}", f"model = {FIRST.theirs}"
+    build, build_smp = OURS + again, SMP + again_smp
+    yield Case("first-model", Side(build), Side(build_smp), FIRST)
+    ours, theirs = (
+        Side(*pair) for pair in ((build, "import torch", 1, again), (build_smp, "import torch", 1, again_smp))
+    )
+    yield Case("first-model/overhead", ours, torch, FIRST, cpu=0.05)
+    yield Case("first-model/overhead/smp", theirs, torch, FIRST)
+
+
+def _listing() -> Iterator[Case]:
+    ours, theirs = "segcore.list_encoders()", "smp.encoders.get_encoder_names()"
+    yield Case("listing", Side(f"import segcore\n{ours}"), Side(f"{SMP}{theirs}"))
+    again = Side(ours, f"import segcore\n{ours}", 1000), Side(theirs, f"{SMP}{theirs}", 1000)
+    yield Case("listing/again", *again)
+
+
+def _checkpoints(model: Model, ours: Path, theirs: Path) -> Iterator[Case]:
+    import_ours = f"{OURS}segcore.create_model, segcore.from_pretrained"
+    if "/" in model.encoder:  # timm is imported beforehand, as SMP's side does
+        import_ours = f"{GUARD}{OURS}import timm\nsegcore.create_model, segcore.from_pretrained"
+    load_ours = f"model = segcore.from_pretrained({str(ours)!r})"
+    load_theirs = f"model = smp.from_pretrained({str(theirs)!r})"
+    forward = f"\nwith torch.inference_mode(): model.eval()(torch.zeros(1, 3, {model.size}, {model.size}))"
+    load = Side(load_ours, import_ours), Side(load_theirs, SMP)
+    yield Case(f"load/{model.name}", *load, model, cpu=0.25, memory=0.1)
+    if model not in {UNET, LARGE}:
+        return
+    build = Side(f"model = {model.ours}", import_ours), Side(f"model = {model.theirs}", SMP)
+    yield Case(f"build/{model.name}", *build, model)
+    use = Side(load_ours + forward, import_ours), Side(load_theirs + forward, SMP)
+    yield Case(f"use/{model.name}", *use, model)
+
+
+def _saving(model: Model, folder: Path) -> Case:
+    save = "model.save_pretrained({!r})"
+    ours = Side(save.format(str(folder / "ours")), f"{OURS}model = {model.ours}", 3)
+    theirs = Side(save.format(str(folder / "theirs")), f"{SMP}model = {model.theirs}", 3)
+    return Case(f"save/{model.name}", ours, theirs, model)
+
+
+def _running(kind: str, model: Model, folder: Path, statement: str, mode: str, batch: int) -> Case:
+    ours, theirs = model.saved(folder)
+    ready = f"\nmodel.{mode}()\nx = torch.rand({batch}, 3, 256, 256)\n{statement}"
+    load_ours = f"{OURS}model = segcore.from_pretrained({str(ours)!r}){ready}"
+    load_theirs = f"{SMP}model = smp.from_pretrained({str(theirs)!r}){ready}"
+    return Case(f"{kind}/{model.name}", Side(statement, load_ours, 5), Side(statement, load_theirs, 5), model)
