@@ -117,9 +117,12 @@ def test_values_out_of_range_are_told():
         with pytest.raises(InputError, match=f"the target has the value {wrong};"):
             get_stats(predicted, bad, "multiclass", 7, num_classes=K)
         ignoring = bad.clone()
-        ignoring[0, 0] = 7
+        ignoring[1, 0] = 7
         with pytest.raises(InputError, match=f"the target has the value {wrong};"):
             get_stats(predicted, ignoring, "multiclass", 7, num_classes=K)
+        ignoring[1, 0] = -100
+        with pytest.raises(InputError, match=f"the target has the value {wrong};"):
+            get_stats(predicted, ignoring, "multiclass", -100, num_classes=K)
         with pytest.raises(InputError, match=f"the output has the value {wrong};"):
             get_stats(bad, true, "multiclass", num_classes=K)
     with pytest.raises(InputError, match="the target has the value 2; values from 0 to 1"):
