@@ -1,6 +1,8 @@
 """The table of layers: who may import whom."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -126,13 +128,21 @@ def test_core_needs_only_its_dependencies():
     assert not eager & OPTIONAL
 
 
+def requirements(folder):
+    """Names of the packages without which a plugin cannot be installed."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+
+
 @pytest.mark.parametrize("package", sorted((ROOT / "plugins").glob("*/segcore_*")), ids=lambda path: path.name)
-def test_plugins_use_the_public_core_and_not_each_other(package):
+def test_plugins_use_the_public_core_and_of_each_other_what_they_require(package):
     public = set(__import__("segcore").__all__)
     for path in package.rglob("*.py"):
         for module, names in imports(path, lazy=True):
             top = module.split(".")[0]
-            assert not top.startswith("segcore_plugin") or top == package.name, f"{path} imports {module}"
+            if top.startswith("segcore_plugin") and top != package.name:
+                assert top.replace("_", "-") in requirements(package.parent), f"{path} imports {module}"
+                assert module == top, f"{path} imports {module}; use the public names of {top}"
             if top == "segcore":
                 assert module == "segcore", f"{path} imports {module}; use the public names of segcore"
                 titles = {name for name in names if name[:1].isupper()} - public

@@ -31,6 +31,7 @@ class Kinds:
 
     Attributes:
         names: of the classes in the label maps; with several labels, of the maps.
+        named: whether the checkpoint gave the names.
         separate: whether there is one map per class.
         probabilities: whether there is a file of probabilities.
         overlays: whether there is an overlay.

@@ -1,0 +1,5 @@
+from segcore.testing import Conformance
+
+
+class TestRaster(Conformance):
+    plugin = "raster"
