@@ -285,6 +285,7 @@ def test_class_weights():
         {"name": "miou"},
         {"average": "mean"},
         {"absent": "skip"},
+        {"absent": "a number"},
         {"absent": 2.0},
         {"class_weights": torch.ones(K)},
         {"average": "weighted", "class_weights": torch.ones(K + 1)},
@@ -293,7 +294,7 @@ def test_class_weights():
 )
 def test_wrong_options_of_scores(options):
     stats = get_stats(*pair(1, 4, 4), "multiclass", num_classes=K)
-    with pytest.raises(OptionValueError, match=r"miou|mean|skip|2\.0|class_weights|beta"):
+    with pytest.raises(OptionValueError, match=r"miou|mean|absent|2\.0|class_weights|beta"):
         score(stats, **options)
     with pytest.raises(OptionValueError, match="per image"):
         score([value[0] for value in stats], per_image=True)

@@ -55,7 +55,7 @@ def score(
     check_choice("score", name, SCORES)
     check_choice("average", average, AVERAGES)
     if isinstance(absent, str):
-        check_choice("absent", absent, (*ABSENT, "a number"))
+        check_choice("absent", absent, ABSENT)
     else:
         check_number("absent", absent, 0, 1)
     if class_weights is not None and average != "weighted":
