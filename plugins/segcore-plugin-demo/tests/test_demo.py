@@ -64,7 +64,11 @@ def test_the_folder_has_everything_and_the_table_names_every_method(tmp_path):
     result = call(tmp_path)
     files = {"overlay.png", "image.png", "truth.png", "mask.png", "result.json", "predict.py", "checkpoint"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == files
-    assert {path.name for path in (tmp_path / "out/checkpoint").iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in (tmp_path / "out/checkpoint").iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    }
     for text in ("never saw", "demo-tiny-decoder / demo-tiny-encoder", "Otsu", "coins found", "0.724", "9 of 12"):
         assert text in result.stdout
     assert size_of(tmp_path / "out/overlay.png")[0] == 1152
