@@ -22,11 +22,13 @@ class Checked:
 
     Attributes:
         pixels: of each class, int64 (classes,); None if masks were not read.
-        sizes: height and width of each pair that was read.
+        sizes: height and width of each pair that can be used.
+        problems: what is wrong with each of the others; begins with its name.
     """
 
     pixels: np.ndarray | None
     sizes: list[tuple[int, int]]
+    problems: list[str]
 
 
 def check_pairs(
@@ -36,7 +38,7 @@ def check_pairs(
     how: str = "full",
     tell: Callable[[int, int], None] | None = None,
 ) -> Checked:
-    """Read every pair once and report all that are wrong together.
+    """Read every pair once.
 
     Args:
         source: pairs.
@@ -44,9 +46,6 @@ def check_pairs(
         reading: how they become arrays.
         how: ``"full"`` decodes images and masks and looks at every label, ``"sizes"`` reads headers only.
         tell: called with the number of pairs that are done and the number of all.
-
-    Raises:
-        InputError: names the first ten files that cannot be used, and says what is wrong with each.
     """
 
     def one(index: int) -> tuple[np.ndarray | None, tuple[int, int], str | None]:
@@ -67,11 +66,16 @@ def check_pairs(
             found.append(result)
             if tell is not None:
                 tell(done, len(indices))
-    problems = [problem for _, _, problem in found if problem]
+    counted = [counts for counts, _, _ in found if counts is not None]
+    return Checked(
+        np.sum(counted, axis=0) if counted else None,
+        [size for _, size, problem in found if not problem],
+        [problem for _, _, problem in found if problem],
+    )
+
+
+def refuse(problems: Sequence[str], count: int) -> None:
+    """Raise InputError with the first ten problems, if there are any, of so many pairs."""
     if problems:
         more = f"\n... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise InputError(
-            f"{len(problems)} of {len(indices)} pairs cannot be used:\n" + "\n".join(problems[:SHOWN]) + more
-        )
-    counted = [counts for counts, _, _ in found if counts is not None]
-    return Checked(np.sum(counted, axis=0) if counted else None, [size for _, size, _ in found])
+        raise InputError(f"{len(problems)} of {count} pairs cannot be used:\n" + "\n".join(problems[:SHOWN]) + more)

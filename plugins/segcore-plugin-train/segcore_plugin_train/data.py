@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from segcore import OptionValueError, Preprocessing
 from segcore.errors import shorten
 from segcore_plugin_train.augment import as_transform
-from segcore_plugin_train.checks import CHECKS, Checked, check_pairs
+from segcore_plugin_train.checks import CHECKS, Checked, check_pairs, refuse
 from segcore_plugin_train.dataset import Groups, TrainSet, WholeSet, by_size
 from segcore_plugin_train.engine import LightningDataModule
 from segcore_plugin_train.files import Pair, divide, pairs_of_folders, pairs_of_table
@@ -200,17 +200,20 @@ class SegmentationData(LightningDataModule):
             What was found, by ``"train"`` and ``"val"``; empty for ``"none"``.
 
         Raises:
-            InputError: names files that cannot be used.
+            InputError: names the first ten files that cannot be used, and says what is wrong with each.
         """
         if how not in CHECKS:
             raise OptionValueError(f"check={how!r}: it is {', '.join(map(repr, CHECKS))}.")
         if how == "none":
             return {}
         parts = {"train": (self.train_source, self.train_indices), "val": (self.val_source, self.val_indices)}
-        return {
+        found = {
             name: check_pairs(source, indices[share[0] :: share[1]], self.reading, how, tell)
             for name, (source, indices) in parts.items()
         }
+        problems = [problem for part in found.values() for problem in part.problems]
+        refuse(problems, sum(len(part.sizes) for part in found.values()) + len(problems))
+        return found
 
     def plan(self, processes: int = 1) -> Plan:
         """Return how many steps an epoch has with so many processes."""

@@ -123,10 +123,10 @@ class Frozen:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def rest(self) -> None:
-        """Put the modules into evaluation mode, so that norms do not go on learning statistics."""
+    def set_mode(self, training: bool) -> None:
+        """Put the modules into training mode, or into evaluation mode, in which norms do not learn statistics."""
         for module in self.modules:
-            module.eval()
+            module.train(training)
 
 
 class MovingAverage:

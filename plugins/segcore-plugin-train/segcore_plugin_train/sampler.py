@@ -41,6 +41,11 @@ class Plan:
     per_epoch: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        numbers = (self.samples, self.batch, self.processes, self.accumulate, self.per_epoch)
+        if any(number is not None and number < 1 for number in numbers):
+            raise OptionValueError(f"{self!r}: every number must be at least 1.")
+
     @property
     def together(self) -> int:
         """Samples of one step, of all processes."""
@@ -73,8 +78,6 @@ class StepSampler(Sampler[list[Key]]):
     """
 
     def __init__(self, plan: Plan, rank: int = 0, epoch: int = 0, start: int = 0, stop: int | None = None) -> None:
-        if min(plan.samples, plan.batch, plan.accumulate) < 1 or (plan.per_epoch is not None and plan.per_epoch < 1):
-            raise OptionValueError(f"{plan!r}: every number must be at least 1.")
         self.plan, self.rank, self.start = plan, rank, start
         self.stop = plan.steps if stop is None else stop
         self._first_epoch = self._epoch = epoch

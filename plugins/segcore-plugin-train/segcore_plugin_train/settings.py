@@ -78,9 +78,7 @@ class Settings:
     schedule: str = _option("poly", "poly, cosine or constant.", group="training")
     warmup: int = _option(0, "Steps over which the rate grows.", group="training")
     clip: float | None = _option(None, "Largest norm of the gradients.", group="training")
-    freeze: list[str] = _option(
-        [], "Module not to train, by name, pattern or class (encoder, BatchNorm2d); repeat.", group="training"
-    )
+    freeze: list[str] = _option([], "Module not to train: name, pattern or class; repeat.", group="training")
     unfreeze_epoch: int | None = _option(None, "Epoch from which they are trained.", group="training")
     ema: float | None = _option(None, "Decay of a moving average of the weights.", group="training")
     patience: int | None = _option(None, "Epochs without a better IoU before the end.", group="training")

@@ -154,8 +154,7 @@ class SegmentationTask(LightningModule):
         frozen = self._is_frozen()
         if self._unfreeze_epoch is not None and self.trainer.world_size == 1:
             self._frozen.set_gradients(not frozen)  # several processes have agreed on what to exchange
-        if frozen:
-            self._frozen.rest()
+        self._frozen.set_mode(not frozen)
 
     def on_validation_model_train(self) -> None:
         """Return to training after validation; what is frozen stays in evaluation mode."""
@@ -191,12 +190,13 @@ class SegmentationTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Add up the counts of all processes and log what follows from them."""
-        loss = torch.tensor(self._val_loss, device=self.device)
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        loss = torch.tensor(self._val_loss, dtype=exact, device=self.device)
         self.confusion.matrix = self.confusion.matrix.to(self.device)
         self.confusion = self.confusion.reduce()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(loss)
-        self.log("val_loss", loss[0] / loss[1])
+        self.log("val_loss", (loss[0] / loss[1]).float())
         self.log("val_iou", self.confusion.score("iou").float(), prog_bar=True)
 
     def iou_of_each(self, logits: Tensor, labels: Tensor) -> list[float]:

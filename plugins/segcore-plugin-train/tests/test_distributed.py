@@ -1,0 +1,135 @@
+"""Two processes on the CPU (gloo): the same result as one process with the doubled batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from segcore_plugin_train import Settings, state, train
+from segcore_plugin_train.log import read_log
+
+PROGRAM = """
+import os, signal, sys
+rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+out = sys.argv[sys.argv.index("--out") + 1]
+
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(out):
+        if isinstance(arguments[1], str) and set(arguments[1]) & set("wxa+"):
+            print("WROTE", rank, arguments[0], flush=True)
+    if event in {"os.mkdir", "os.rename"} and str(arguments[0]).startswith(out):
+        print("WROTE", rank, arguments[0], flush=True)
+
+sys.addaudithook(watch)
+if "KILL_RANK_1_AT" in os.environ and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    from segcore_plugin_train import keeper
+    done = keeper.Keeper.on_train_batch_end
+
+    def dies(self, trainer, module, *rest):
+        done(self, trainer, module, *rest)
+        if module.step == int(os.environ["KILL_RANK_1_AT"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    keeper.Keeper.on_train_batch_end = dies
+if __name__ == "__main__":
+    from segcore.cli import main
+    main()
+"""
+
+
+@pytest.fixture
+def exact(small):
+    """A run in which processes and batches make no difference: float64, frozen norms, a mean over equal numbers."""
+    return small | {
+        "precision": "64",
+        "freeze": ["BatchNorm2d"],
+        "loss": "ce",
+        "augment": "flips",
+        "val_fraction": 0.25,
+    }
+
+
+def launch(folder, fields, launcher, **more):
+    """Run the command and return what it printed."""
+    program, config = folder / "program.py", folder / "run.yaml"
+    program.write_text(PROGRAM)
+    config.write_text(json.dumps({name: value for name, value in fields.items() if name != "out"}))
+    words = [sys.executable, *launcher, program, "train", "--config", config, "--out", fields["out"]]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | more
+    done = subprocess.run(
+        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def torchrun(*options):
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+
+
+def assert_same(one, two):
+    a, b = (load_file(Path(out) / state.NAME) for out in (one, two))
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.allclose(value.double(), b[name].double(), rtol=1e-9, atol=1e-11), name
+    for first, second in zip(*(read_log(Path(out) / "log.csv") for out in (one, two)), strict=True):
+        for column in ("step", "lr", "loss", "val_loss", "val_iou"):
+            assert first[column] == second[column] or float(first[column]) == pytest.approx(
+                float(second[column]), rel=1e-6
+            )
+    assert json.loads((Path(one) / "best.json").read_text()) == json.loads((Path(two) / "best.json").read_text())
+
+
+def halved(fields, tmp_path):
+    return fields | {"batch_size": fields["batch_size"] // 2, "out": str(tmp_path / "two")}
+
+
+def test_two_processes_equal_one_with_the_doubled_batch_and_only_the_first_writes(exact, tmp_path):
+    train(Settings(**exact), tell=lambda line: None)
+    printed = launch(tmp_path, halved(exact, tmp_path), torchrun())
+    assert_same(exact["out"], tmp_path / "two")
+    writers = {line.split()[1] for line in printed.splitlines() if line.startswith("WROTE")}
+    assert writers == {"0"}
+    assert printed.count("images to train on") == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_starts_again_and_ends_at_the_same_weights(exact, tmp_path):
+    train(Settings(**exact), tell=lambda line: None)
+    fields = halved(exact, tmp_path) | {"resume": True, "save_every": 1}
+    printed = launch(tmp_path, fields, torchrun("--max-restarts", "1"), KILL_RANK_1_AT="4")
+    assert "goes on at" in printed
+    assert_same(exact["out"], tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_with_one(exact, tmp_path):
+    train(Settings(**exact), tell=lambda line: None)
+    fields = halved(exact, tmp_path) | {"save_every": 1}
+    program = 'import os\nos.environ["KILL_RANK_1_AT"]'
+    assert program
+    with pytest.raises(AssertionError, match="SIGKILL|Signal 9"):
+        launch(tmp_path, fields, torchrun(), KILL_RANK_1_AT="3")
+    done = state.load_state(tmp_path / "two" / state.NAME).step
+    assert 2 <= done <= 3
+    train(Settings(**fields | {"batch_size": exact["batch_size"], "resume": True}), tell=lambda line: None)
+    assert_same(exact["out"], tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_processes_that_lightning_starts(exact, tmp_path):
+    train(Settings(**exact), tell=lambda line: None)
+    launch(tmp_path, halved(exact, tmp_path) | {"devices": 2, "accelerator": "cpu"}, [])
+    assert_same(exact["out"], tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_part_that_is_unfrozen_later_is_trained_by_all_processes(exact, tmp_path):
+    fields = exact | {"freeze": ["BatchNorm2d", "encoder.layer1"], "ema": 0.9}
+    train(Settings(**fields), tell=lambda line: None)
+    launch(tmp_path, halved(fields, tmp_path), torchrun())
+    assert_same(fields["out"], tmp_path / "two")
