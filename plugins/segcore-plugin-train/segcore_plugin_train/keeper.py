@@ -205,6 +205,11 @@ def signals_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def store_is_shared() -> bool:
+    """Return whether torchrun keeps the addresses of dead workers in the store that their successors ask."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def rank_from_environment() -> tuple[int, int]:
     """Return rank and number of processes that torchrun or SLURM has set, 0 and 1 without them."""
     for rank, size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):

@@ -90,6 +90,8 @@ def train(settings: Settings, tell: Tell = print) -> Evaluation | None:
         tell=tell,
     )
     if rank == 0:
+        if os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0" and keeping.store_is_shared():
+            tell("Note: workers may not find each other after a restart; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1.")
         _prepare(out, settings)
         parts = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         tell(
@@ -248,6 +250,9 @@ def _fit(
                 f"--batch-size (with --accumulate for the same step) or --crop, or --precision bf16; --resume goes on."
             ) from error
         raise
+    finally:
+        if keeper.mirror is not None:
+            keeper.mirror.finalize("success")
 
 
 def _report(out: Path, data: SegmentationData, settings: Settings, tell: Tell) -> Evaluation:

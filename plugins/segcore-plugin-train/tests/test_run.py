@@ -296,3 +296,32 @@ def test_evaluation_refuses_what_does_not_fit(small, tmp_path):
         cli, ["evaluate", best, "--images", small["images"], "--masks", str(tmp_path / "masks")]
     )
     assert re.search(r"000\.png: it has labels out of range: 9", str(result.exception))
+
+
+def test_a_restart_that_may_fail_is_announced(small, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setattr(run, "_fit", lambda *args: None)
+    monkeypatch.setattr(run, "_report", lambda *args: None)
+    lines = []
+    train(Settings(**small), tell=lines.append)
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in lines[0]
+
+
+def test_a_logger_gets_the_same_numbers_and_is_closed(small, monkeypatch):
+    class Recorder:
+        rows, closed = [], False
+
+        def log_metrics(self, values, step):
+            self.rows.append((step, values))
+
+        def finalize(self, status):
+            self.closed = True
+
+    recorder = Recorder()
+    monkeypatch.setattr(run, "tensorboard", lambda folder, step, tell: recorder)
+    quietly(**small)
+    rows = read_log(Path(small["out"]) / "log.csv")
+    assert [step for step, _ in recorder.rows] == [int(row["step"]) for row in rows]
+    assert recorder.rows[-1][1]["val_iou"] == pytest.approx(float(rows[-1]["val_iou"]), rel=1e-6)
+    assert recorder.closed
