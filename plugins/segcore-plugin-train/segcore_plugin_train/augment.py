@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segcore import InputError, OptionValueError
-from segcore.errors import near_match
+from segcore_plugin_train.wording import near_match
 
 
 class Transform(Protocol):

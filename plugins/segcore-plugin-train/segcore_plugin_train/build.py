@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from segcore_plugin_predict.reading import ReadOptions
 
 import segcore
 from segcore import OptionValueError, SegmentationModel
@@ -90,10 +89,9 @@ def _saved_classes(settings: Settings) -> int:
     return int(config["classes"])
 
 
-def read_options(settings: Settings) -> ReadOptions:
-    """Return how images are read."""
-    bands = tuple(settings.bands) or None
-    return ReadOptions(bands=bands, alpha=settings.alpha, full_scale=settings.full_scale)
+def read_options(settings: Settings) -> dict[str, Any]:
+    """Return how files of images are read."""
+    return {"bands": tuple(settings.bands) or None, "alpha": settings.alpha, "full_scale": settings.full_scale}
 
 
 def make_task(settings: Settings, model: SegmentationModel, ignore: int, steps: int) -> SegmentationTask:

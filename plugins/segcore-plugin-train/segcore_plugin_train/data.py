@@ -6,12 +6,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from segcore_plugin_predict.reading import ReadOptions
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segcore import OptionValueError, Preprocessing
-from segcore.errors import shorten
 from segcore_plugin_train.augment import as_transform
 from segcore_plugin_train.checks import CHECKS, Checked, check_pairs, refuse
 from segcore_plugin_train.dataset import Groups, TrainSet, WholeSet, by_size
@@ -20,6 +18,7 @@ from segcore_plugin_train.files import Pair, divide, pairs_of_folders, pairs_of_
 from segcore_plugin_train.masks import LabelMap
 from segcore_plugin_train.sampler import Plan, StepSampler
 from segcore_plugin_train.sources import Files, Reading, Records, Source, load_records
+from segcore_plugin_train.wording import shorten
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -48,7 +47,7 @@ class SegmentationData(LightningDataModule):
         accumulate: batches per step.
         workers: processes that read, per process that trains.
         seed: of division, order, crops and augmentation.
-        read_options: of images; see `segcore_plugin_predict.reading.ReadOptions`.
+        read_options: of `segcore_plugin_predict.read_image` for files: ``bands``, ``alpha``, ``full_scale``.
 
     Raises:
         OptionValueError: a value makes no sense, or there is nothing to train on or to validate with.
@@ -73,7 +72,7 @@ class SegmentationData(LightningDataModule):
         accumulate: int = 1,
         workers: int = 0,
         seed: int = 0,
-        read_options: ReadOptions | None = None,
+        read_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.train_source = _source(train)
@@ -98,7 +97,7 @@ class SegmentationData(LightningDataModule):
         }
         if shared:
             raise OptionValueError(f"{shorten(sorted(shared))}: a pair cannot both train and validate.")
-        self.reading = Reading(channels, LabelMap(classes, labels, ignore_label), read_options or ReadOptions())
+        self.reading = Reading(channels, LabelMap(classes, labels, ignore_label), dict(read_options or {}))
         self.preprocessing = (preprocessing or IMAGENET).for_channels(channels)
         self.crop = (crop, crop) if isinstance(crop, int) else crop
         if self.crop is not None and min(self.crop) < 1:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from segcore_plugin_losses.metrics import ConfusionMatrix
+from segcore_plugin_losses import metrics
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -41,7 +41,7 @@ class Evaluation:
     images: list[tuple[str, float | None]]
 
     @classmethod
-    def of(cls, confusion: ConfusionMatrix, names: Sequence[str], images: dict[str, float]) -> Evaluation:
+    def of(cls, confusion: metrics.ConfusionMatrix, names: Sequence[str], images: dict[str, float]) -> Evaluation:
         """Return what follows from counts."""
         binary = confusion.mode == "binary"
         shown = list(names) or [str(index) for index in range(confusion.num_classes)]
@@ -131,7 +131,7 @@ def evaluate(
     chosen = list(range(len(source.names)) if indices is None else indices)
     dataset = WholeSet(source, reading, chosen, segcore.preprocessing(model))
     mode = "binary" if classes == 1 else "multiclass"
-    confusion = ConfusionMatrix(classes, mode, ignore_index=reading.labels.ignore)
+    confusion = metrics.ConfusionMatrix(classes, mode, ignore_index=reading.labels.ignore)
     found: dict[str, float] = {}
     model = model.to(place)
     for samples in DataLoader(dataset, batch_size=batch_size, collate_fn=list):

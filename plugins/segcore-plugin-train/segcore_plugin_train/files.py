@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcore import InputError, OptionValueError
-from segcore.errors import shorten
+from segcore_plugin_train.wording import shorten
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".bmp"}
 SPLITS = ("train", "val")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from segcore import InputError, OptionValueError
-from segcore.errors import shorten
+from segcore_plugin_train.wording import shorten
 
 IGNORED = "ignore"
 MAX_CLASSES = 65535

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore import OptionValueError, SegmentationModel
-from segcore.errors import near_match, shorten
+from segcore_plugin_train.wording import near_match, shorten
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("poly", "cosine", "constant")

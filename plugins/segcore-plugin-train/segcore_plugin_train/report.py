@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from segcore_plugin_predict.pictures import palette
+from segcore_plugin_predict import palette
 
 import segcore
 from segcore import SegmentationModel

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segcore import OptionValueError, UnknownOptionError
-from segcore.errors import near_match
+from segcore_plugin_train.wording import near_match
 
 
 def _option(default: Any, help_text: str, *, group: str, **more: Any) -> Any:

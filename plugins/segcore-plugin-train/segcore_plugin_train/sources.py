@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
-from segcore_plugin_predict.reading import ReadOptions, array_of, fit_channels, read
+from segcore_plugin_predict import read_image
 
 from segcore import InputError, OptionValueError
 from segcore_plugin_train.files import Pair
@@ -23,12 +23,12 @@ class Reading:
     Attributes:
         channels: of the images, as the model takes them.
         labels: of the masks.
-        options: of images that do not say everything themselves.
+        options: of `segcore_plugin_predict.read_image`, such as ``bands`` and ``full_scale``.
     """
 
     channels: int
     labels: LabelMap
-    options: ReadOptions
+    options: Mapping[str, Any]
 
 
 class Source(Protocol):
@@ -61,7 +61,7 @@ class Files:
 
     def image(self, index: int, reading: Reading) -> np.ndarray:
         """Return an image; see `Source`."""
-        return read(self.pairs[index].image, reading.channels, reading.options)
+        return read_image(self.pairs[index].image, reading.channels, **reading.options)
 
     def mask(self, index: int, reading: Reading) -> np.ndarray:
         """Return a mask; see `Source`."""
@@ -110,8 +110,7 @@ class Records:
         """Return an image; see `Source`."""
         try:
             value = _picture(self.records[index][self.columns[0]])
-            array = array_of(value, reading.channels, reading.options) if isinstance(value, Image.Image) else value
-            return fit_channels(array if array.ndim == 3 else array[..., None], reading.channels, reading.options)
+            return _fit(_pixels(value, reading.channels) if isinstance(value, Image.Image) else value, reading.channels)
         except InputError as error:
             raise InputError(f"{self.names[index]}: {error}.") from error
 
@@ -138,6 +137,24 @@ def _picture(value: Any) -> Any:
     array = np.asarray(value)
     if array.ndim not in {2, 3} or array.dtype == object:
         raise InputError(f"a picture or an array (H, W) or (H, W, C) is needed, got {type(value).__name__}")
+    return array
+
+
+def _pixels(picture: Image.Image, channels: int) -> np.ndarray:
+    if picture.mode.startswith("I;16"):
+        return np.asarray(picture).astype(np.uint16)
+    if channels in {1, 3} and picture.mode not in {"I", "F"}:
+        picture = picture.convert("L" if channels == 1 else "RGB")
+    return np.asarray(picture)
+
+
+def _fit(array: np.ndarray, channels: int) -> np.ndarray:
+    """Return an array (H, W, channels) of a type with a known scale; grey is repeated."""
+    array = array if array.ndim == 3 else array[..., None]
+    if array.shape[2] == 1:
+        array = np.broadcast_to(array, (*array.shape[:2], channels))
+    if array.shape[2] != channels or array.dtype.name not in {"uint8", "uint16", "float32"}:
+        raise InputError(f"{channels} channels of uint8, uint16 or float32 are needed, got {array.dtype} {array.shape}")
     return array
 
 

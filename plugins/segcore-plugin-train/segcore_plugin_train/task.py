@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from segcore_plugin_losses.metrics import ConfusionMatrix, get_stats
+from segcore_plugin_losses import metrics
 from torch import Tensor
 
 from segcore import IncompatiblePartsError, OptionValueError, SegmentationModel, create_loss
@@ -203,8 +203,8 @@ class SegmentationTask(LightningModule):
         """Return the mean IoU of the classes of each image; nan where no pixel counts."""
         return iou_of_each(logits, labels, self.mode, self.ignore_index)
 
-    def _matrix(self) -> ConfusionMatrix:
-        return ConfusionMatrix(self.classes, self.mode, ignore_index=self.ignore_index)
+    def _matrix(self) -> metrics.ConfusionMatrix:
+        return metrics.ConfusionMatrix(self.classes, self.mode, ignore_index=self.ignore_index)
 
     def restore(self, optimizer: dict[str, Any], lr_schedule: dict[str, Any], step: int, epoch: int) -> None:
         """Continue at a step of an epoch: the optimiser and the schedule take over these states when they are made."""
@@ -277,6 +277,6 @@ def main_output(output: Any) -> Tensor:
 
 def iou_of_each(logits: Tensor, labels: Tensor, mode: str, ignore_index: int | None) -> list[float]:
     """Return the mean IoU of the classes that an image or its prediction has, of each image."""
-    tp, fp, fn, _ = get_stats(logits, labels, mode, ignore_index)
+    tp, fp, fn, _ = metrics.get_stats(logits, labels, mode, ignore_index)
     union = (tp + fp + fn).double()
     return (tp / union).nanmean(1).tolist()

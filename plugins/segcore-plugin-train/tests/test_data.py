@@ -264,3 +264,27 @@ def test_values_that_make_no_sense(shapes, options):
         SegmentationData.from_folders(
             shapes / "images", shapes / "masks", **{"classes": 4, **options}
         ).train_dataloader()
+
+
+def test_bands_are_chosen_and_records_of_16_bits_keep_them(tmp_path):
+    for name in "ab":
+        image = np.zeros((6, 6, 4), np.uint8)
+        image[..., 2], image[..., 3] = 51, 255
+        put(tmp_path / f"images/{name}.png", image)
+        put(tmp_path / f"masks/{name}.png", np.zeros((6, 6), np.uint8))
+    plain = {"augment": None, "batch_size": 1}
+    four = data(tmp_path, channels=4, preprocessing=Preprocessing((0.0,) * 4, (1.0,) * 4), **plain)
+    assert next(iter(four.train_dataloader()))[0].amax((0, 2, 3)).tolist() == pytest.approx([0, 0, 0.2, 1])
+    two = Preprocessing((0.0,) * 2, (1.0,) * 2)
+    found = data(tmp_path, channels=2, preprocessing=two, read_options={"bands": (3, 1)}, **plain)
+    assert next(iter(found.train_dataloader()))[0].amax((0, 2, 3)).tolist() == pytest.approx([0.2, 0])
+    with pytest.raises(InputError, match=r"a\.png"):
+        data(tmp_path, channels=2, **plain).check()
+    deep = {"image": Image.fromarray(np.full((6, 6), 65535, np.uint16)), "mask": np.zeros((6, 6), np.uint8)}
+    records = SegmentationData.from_dataset(
+        [deep, deep], classes=2, channels=1, preprocessing=Preprocessing((0.0,), (1.0,))
+    )
+    assert next(iter(records.val_dataloader()))[0][0].unique().tolist() == [1.0]
+    wrong = {"image": np.zeros((6, 6, 2), np.uint8), "mask": np.zeros((6, 6), np.uint8)}
+    with pytest.raises(InputError, match=r"record\[0\]: 3 channels"):
+        SegmentationData.from_dataset([wrong, wrong], classes=2).check()
