@@ -120,11 +120,13 @@ def _names(settings: Settings, model: SegmentationModel) -> list[str]:
 
 def _devices(settings: Settings, processes: int) -> tuple[int, int]:
     """Return devices of this machine, and machines."""
-    for local, total in (("LOCAL_WORLD_SIZE", "WORLD_SIZE"), ("SLURM_NTASKS_PER_NODE", "SLURM_NTASKS")):
-        if processes > 1 and local in os.environ and total in os.environ:
-            here = int(os.environ[local])
-            return here, max(1, int(os.environ[total]) // here)
-    return settings.devices or 1, 1
+    if processes == 1:
+        return settings.devices or 1, 1
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+    else:
+        local = processes // int(os.environ.get("SLURM_NNODES", "1"))
+    return local, processes // local
 
 
 def _checked(data: SegmentationData, settings: Settings, rank: int, processes: int) -> list[str]:

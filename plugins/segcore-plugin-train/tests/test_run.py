@@ -325,3 +325,30 @@ def test_a_logger_gets_the_same_numbers_and_is_closed(small, monkeypatch):
     assert [step for step, _ in recorder.rows] == [int(row["step"]) for row in rows]
     assert recorder.rows[-1][1]["val_iou"] == pytest.approx(float(rows[-1]["val_iou"]), rel=1e-6)
     assert recorder.closed
+
+
+@pytest.mark.parametrize(
+    ("variables", "place", "devices"),
+    [
+        ({}, (0, 1), (1, 1)),
+        ({"LOCAL_RANK": "1"}, (1, 1), (1, 1)),
+        ({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, (5, 8), (4, 2)),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "6", "SLURM_NNODES": "3"}, (3, 6), (2, 3)),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, (1, 2), (2, 1)),
+    ],
+)
+def test_who_started_the_processes(monkeypatch, variables, place, devices):
+    for name in (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "SLURM_PROCID",
+        "SLURM_NTASKS",
+        "SLURM_NNODES",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert keeper.rank_from_environment() == place
+    assert run._devices(Settings(), place[1]) == devices
