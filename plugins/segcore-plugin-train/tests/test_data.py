@@ -288,3 +288,15 @@ def test_bands_are_chosen_and_records_of_16_bits_keep_them(tmp_path):
     wrong = {"image": np.zeros((6, 6, 2), np.uint8), "mask": np.zeros((6, 6), np.uint8)}
     with pytest.raises(InputError, match=r"record\[0\]: 3 channels"):
         SegmentationData.from_dataset([wrong, wrong], classes=2).check()
+
+
+def test_a_photograph_that_was_turned_is_compared_as_it_is_seen(tmp_path):
+    for name in "ab":
+        pair(tmp_path, name, size=(6, 8))
+        turned = Image.fromarray(np.full((8, 6, 3), 100, np.uint8))
+        exif = turned.getexif()
+        exif[274] = 6
+        (tmp_path / f"images/{name}.png").unlink()
+        turned.save(tmp_path / f"images/{name}.jpg", exif=exif)
+    for how in ("sizes", "full"):
+        assert data(tmp_path).check(how)["train"].sizes == [(6, 8)]

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import segcore_plugin_train
 from click.testing import CliRunner
 from segcore_plugin_train import Settings, command
 from segcore_plugin_train.settings import FIELDS, parse_assignment, read_settings
@@ -105,3 +106,10 @@ assert not {"torch", "lightning", "PIL", "numpy", "yaml"} & set(sys.modules), so
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--unfreeze-epoch" in done.stdout
+
+
+def test_every_public_name_is_there_and_others_are_not():
+    for name in segcore_plugin_train.__all__:
+        assert getattr(segcore_plugin_train, name).__doc__
+    with pytest.raises(AttributeError):
+        segcore_plugin_train.nothing  # noqa: B018
