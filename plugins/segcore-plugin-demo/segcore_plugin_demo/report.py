@@ -31,7 +31,7 @@ model = segcore.from_pretrained(here / "checkpoint")
 
 pixels = np.asarray(Image.open(here / "image.png"), dtype=np.float32) / 255
 image = torch.tensor(np.atleast_3d(pixels)).permute(2, 0, 1)  # ({channels}, {height}, {width}) in [0, 1]
-logits = model.predict((image[None] - 0.5) / 0.25)  # (1, 1, {height}, {width}), normalised as in training
+logits = model.predict(segcore.preprocessing(model)(image[None]))  # (1, 1, {height}, {width})
 mask = logits[0, 0] > 0
 Image.fromarray(mask.numpy()).save(here / "mask.png")
 

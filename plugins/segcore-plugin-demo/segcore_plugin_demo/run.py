@@ -16,7 +16,7 @@ from segcore import IncompatiblePartsError, OptionValueError, SegmentationModel
 from segcore_plugin_demo.data import Pair, load_coins, load_pair
 from segcore_plugin_demo.metrics import best_threshold, iou, objects_found, otsu_threshold
 from segcore_plugin_demo.report import Result, Score, print_result, write_files
-from segcore_plugin_demo.train import normalise, train
+from segcore_plugin_demo.train import preprocessing, train
 
 DEFAULT_PAIR = ("unet", "resnet18")
 DEFAULT_OPTIONS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def run(
     model = build(encoder, decoder, len(pair.image), seed)
     predict(model, pair.seen(pair.image)[:, :96, :96])  # a decoder that gives no plain mask is refused now
     fit(model, pair, steps, seed, Console(stderr=True, quiet=as_json))
-    model.save_pretrained(out / "checkpoint")
+    model.save_pretrained(out / "checkpoint", preprocessing=preprocessing(len(pair.image)))
     predicted = predict(segcore.from_pretrained(out / "checkpoint"), pair.image)  # what is saved is what is measured
     seconds = time.perf_counter() - start
     scores = [score(f"{decoder} / {encoder}", predicted, pair), *baselines(pair)]
@@ -88,7 +88,7 @@ def fit(model: SegmentationModel, pair: Pair, steps: int, seed: int, console: Co
 
 def predict(model: SegmentationModel, image: Tensor) -> Tensor:
     """Return the mask (H, W), bool, of an image (C, H, W) in [0, 1]."""
-    logits = model.predict(normalise(image[None]))
+    logits = model.predict(preprocessing(len(image))(image[None]))
     if not isinstance(logits, Tensor):
         raise IncompatiblePartsError(
             f"the demo trains models that return one mask, and this decoder returns {type(logits).__name__}. "

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segcore import Preprocessing
 
-def normalise(image: Tensor) -> Tensor:
-    """Bring an image in [0, 1] to about zero mean and unit deviation."""
-    return (image - 0.5) / 0.25
+
+def preprocessing(channels: int) -> Preprocessing:
+    """Return what brings images to about zero mean and unit deviation; it is saved with the model."""
+    return Preprocessing(mean=(0.5,) * channels, std=(0.25,) * channels)
 
 
 def train(
@@ -37,6 +39,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
+    normalise = preprocessing(len(image))
     model.train()
     for _ in range(steps):
         crops = [augment(*random_crop(image, mask, crop, generator), generator) for _ in range(batch)]

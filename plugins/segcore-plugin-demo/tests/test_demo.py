@@ -72,6 +72,7 @@ def test_the_folder_has_everything_and_the_table_names_every_method(tmp_path):
     for text in ("never saw", "demo-tiny-decoder / demo-tiny-encoder", "Otsu", "coins found", "0.724", "9 of 12"):
         assert text in result.stdout
     assert size_of(tmp_path / "out/overlay.png")[0] == 1152
+    assert segcore.preprocessing(segcore.from_pretrained(tmp_path / "out/checkpoint")).mean == (0.5,)
 
 
 def test_json_is_the_only_output_and_is_also_kept(tmp_path):
