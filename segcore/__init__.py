@@ -34,6 +34,7 @@ _HOMES = {
         "WeightsError",
     ),
     "features": ("FeatureInfo",),
+    "guard": ("guard_torchvision",),
     "heads": ("Activation", "ClassificationHead", "SegmentationHead", "make_activation"),
     "hookspecs": ("hookimpl",),
     "installed": ("Plugin",),
@@ -81,6 +82,7 @@ __all__ = [
     "decoders",
     "encoders",
     "from_pretrained",
+    "guard_torchvision",
     "hookimpl",
     "list_decoders",
     "list_encoders",
@@ -119,6 +121,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from segcore.features import FeatureInfo
+    from segcore.guard import guard_torchvision
     from segcore.heads import Activation, ClassificationHead, SegmentationHead, make_activation
     from segcore.hookspecs import hookimpl
     from segcore.installed import Plugin

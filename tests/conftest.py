@@ -5,8 +5,8 @@ import warnings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning OpenMP threads cost eight times the CPU under load
 
-from segcore_plugin_timm.guard import guard
+from segcore import guard_torchvision
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that detection operators are missing is no news to tests of segmentation
-    guard()
+    guard_torchvision()

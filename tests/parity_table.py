@@ -129,9 +129,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from segcore_plugin_timm.guard import guard
+    from segcore import guard_torchvision
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that detection operators are missing does not matter here
-        guard()
+        guard_torchvision()
     main()

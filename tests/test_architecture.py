@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 _ORDER = {
     1: "errors features specs hookspecs",
-    2: "encoder neck heads decoder model tensorfile",
+    2: "encoder neck heads decoder model guard tensorfile",
     3: "owners installed discovery local registry",
     4: "options transforms weights hub transfer download create loss config skeleton foreign card checkpoints convert",
     5: "cli weights_commands __main__ __init__ testing probe inspection installation doctor plugin_commands scaffold",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from measure import Side
 
-GUARD = "from segcore_plugin_timm.guard import guard; guard()\n"
+GUARD = "from segcore import guard_torchvision; guard_torchvision()\n"
 SMP = f"{GUARD}import torch, segmentation_models_pytorch as smp\n"
 OURS = "import torch, segcore\n"
 

@@ -71,7 +71,7 @@ def main():
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[3] / "tests")]
-    from segcore_plugin_timm.guard import guard
+    from segcore import guard_torchvision
 
-    guard()
+    guard_torchvision()
     main()

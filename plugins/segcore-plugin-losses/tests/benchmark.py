@@ -14,11 +14,12 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from segcore_plugin_timm.guard import guard
+
+from segcore import guard_torchvision
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    guard()
+    guard_torchvision()
 
 import monai
 import monai.losses

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segcore import IncompatiblePartsError, OptionValueError
+from segcore import IncompatiblePartsError, OptionValueError, guard_torchvision
 from segcore_plugin_timm.architectures import MEASURED_WITH
-from segcore_plugin_timm.guard import guard
 
 UNPRUNED = frozenset({"CoaT", "CrossVit", "EfficientViM", "EfficientViMDistilled"})
 """Networks in which timm's pruning leaves parameters behind that no feature needs."""
@@ -23,7 +22,7 @@ _WRAPPING = ("features_only", "out_indices", "feature_cls")
 
 def create_model(name: str, **arguments: Any) -> nn.Module:
     """Return ``timm.create_model(name, **arguments)``, importing timm behind the guard."""
-    guard()
+    guard_torchvision()
     import timm
 
     return timm.create_model(name, **arguments)
@@ -65,7 +64,7 @@ def features_network(
     }
     arguments |= {key: value for key, value in wishes.items() if value is not None}
     if norm:
-        guard()
+        guard_torchvision()
         from timm.models._features import FeatureGetterNet
 
         arguments["feature_cls"] = partial(FeatureGetterNet, norm=True)  # create_model has no argument for it

@@ -90,9 +90,9 @@ def find(name: str) -> EncoderSpec | None:
 
 def _measured(name: str) -> Architecture | None:
     """Return the facts of an architecture that is not in the table: of a newer timm, or registered by the user."""
-    from segcore_plugin_timm.guard import guard
+    from segcore import guard_torchvision
 
-    guard()
+    guard_torchvision()
     import timm
 
     if not timm.is_model(name):

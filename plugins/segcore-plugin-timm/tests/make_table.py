@@ -15,8 +15,9 @@ import segcore_plugin_timm
 import torch
 from segcore_plugin_timm.architectures import Architecture, format_line, parse
 from segcore_plugin_timm.build import features_network
-from segcore_plugin_timm.guard import guard
 from segcore_plugin_timm.measure import measure
+
+from segcore import guard_torchvision
 
 FOLDER = Path(segcore_plugin_timm.__file__).parent
 REFUSED = {
@@ -103,7 +104,7 @@ def write_tags(tags: Path) -> None:
 
 def skip_initialisation() -> None:
     """Most of the time of a build on the meta device goes into drawing numbers that are never drawn."""
-    guard()
+    guard_torchvision()
     import timm.layers.weight_init as timm_init
 
     for module, names in ((torch.nn.init, dir(torch.nn.init)), (timm_init, ["_trunc_normal_"])):

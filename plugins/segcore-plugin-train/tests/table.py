@@ -17,9 +17,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from segcore_plugin_timm.guard import guard
 
-guard()
+from segcore import guard_torchvision
+
+guard_torchvision()
 sys.path.insert(0, str(Path(__file__).parent))
 
 import segmentation_models_pytorch as smp  # noqa: E402

@@ -1,13 +1,13 @@
 """Training changes segcore's models as it changes SMP's: the same weights and batches give the same weights."""
 
 import torch
-from segcore_plugin_timm.guard import guard
 from segcore_plugin_train import SegmentationData
 from segcore_plugin_train.task import make_loss
 
 import segcore
+from segcore import guard_torchvision
 
-guard()
+guard_torchvision()
 
 
 def test_the_same_batches_change_both_libraries_models_alike(shapes, tmp_path):

@@ -6,7 +6,8 @@ import textwrap
 
 import pytest
 import torch
-from segcore_plugin_timm import guard as module
+
+from segcore import guard as module
 
 
 def run(code: str) -> str:
@@ -19,8 +20,8 @@ def run(code: str) -> str:
 def test_timm_can_be_imported_after_the_guard_and_at_most_one_warning_is_given():
     printed = run(
         """
-        from segcore_plugin_timm.guard import guard
-        guard(); guard()
+        from segcore import guard_torchvision
+        guard_torchvision(); guard_torchvision()
         import timm, torchvision
         print("imported", timm.create_model("resnet10t").num_classes)
         """
@@ -55,7 +56,7 @@ def torchvision(tmp_path, monkeypatch):
 
 def test_without_compiled_files_nothing_is_declared(torchvision):
     _, declared = torchvision
-    module.guard()
+    module.guard_torchvision()
     assert declared == []
 
 
@@ -64,8 +65,8 @@ def test_files_that_do_not_load_are_replaced_by_declarations_once(torchvision):
     (package / "_C.so").write_bytes(b"no library")
     (package / "_C_stable.pyd").write_bytes(b"no library")
     with pytest.warns(UserWarning, match="compiled operators do not load"):
-        module.guard()
-    module.guard()
+        module.guard_torchvision()
+    module.guard_torchvision()
     assert [schema.partition("(")[0] for schema in declared] == ["nms_of_the_test", "qnms_of_the_test"]
     assert all(schema.endswith("(Tensor dets, Tensor scores, float iou_threshold) -> Tensor") for schema in declared)
 
@@ -83,7 +84,7 @@ def test_the_first_library_that_loads_ends_the_guard(torchvision, monkeypatch):
     (package / "_C_stable.so").touch()
     (package / "_C_unrelated.txt").touch()
     monkeypatch.setattr(torch.ops, "load_library", load)
-    module.guard()
+    module.guard_torchvision()
     assert (tried, declared) == (["_C.so", "_C_stable.so"], [])
 
 
@@ -92,15 +93,15 @@ def test_other_failures_are_not_swallowed(torchvision, monkeypatch):
     (package / "_C.so").touch()
     monkeypatch.setattr(torch.ops, "load_library", lambda _file: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        module.guard()
+        module.guard_torchvision()
 
 
 def test_an_imported_or_missing_torchvision_is_left_alone(torchvision, monkeypatch):
     package, declared = torchvision
     (package / "_C.so").write_bytes(b"no library")
     monkeypatch.setitem(sys.modules, "torchvision", module)
-    module.guard()
+    module.guard_torchvision()
     monkeypatch.delitem(sys.modules, "torchvision")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda _name: None)
-    module.guard()
+    module.guard_torchvision()
     assert declared == []

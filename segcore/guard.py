@@ -1,8 +1,8 @@
-"""Lets timm be imported beside a torch build that torchvision's compiled operators were not made for.
+"""Lets libraries that import torchvision, such as timm and Lightning, be imported beside another build of torch.
 
-timm imports torchvision, and the common case of a CPU build of torch with a torchvision wheel compiled for CUDA ends
-in "operator torchvision::nms does not exist" while torchvision is being imported: its Python code describes operators
-that nothing has declared. No segmentation model calls them, so declaring them is enough.
+The common case of a CPU build of torch with a torchvision wheel compiled for CUDA ends in "operator torchvision::nms
+does not exist" while torchvision is being imported: its Python code describes operators that nothing has declared. No
+segmentation model calls them, so declaring them is enough.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _OPERATORS = ("nms", "qnms")
 _kept: list[torch.library.Library] = []  # a Library that is collected takes its declarations along
 
 
-def guard() -> None:
+def guard_torchvision() -> None:
     """Make ``import torchvision`` possible; call it before the first import of torchvision, timm or SMP.
 
     torchvision's own library is tried first, and if it loads, or if torchvision is missing or imported already,
