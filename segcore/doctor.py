@@ -15,9 +15,9 @@ from typing import Any
 import click
 
 from segcore.discovery import catalogue
-from segcore.errors import PluginWarning, UnknownNameError, near_match, shorten
+from segcore.errors import PluginWarning, shorten
 from segcore.installation import Finding, describe_environment, metadata_findings
-from segcore.installed import Plugin, unknown_words
+from segcore.installed import Plugin, plugins_called, unknown_words
 from segcore.owners import distribution_of, owner_of
 from segcore.probe import examine
 
@@ -103,15 +103,7 @@ def diagnose(
 def _chosen(words: Sequence[str], plugins: list[Plugin]) -> list[Plugin]:
     chosen: list[Plugin] = []
     for word in words:
-        plain = re.sub(r"[-_.]+", "-", word).lower()
-        found = [plugin for plugin in plugins if word == plugin.namespace]
-        found = found or [plugin for plugin in plugins if plain == plugin.distribution]
-        if not found:
-            known = {name for plugin in plugins for name in (plugin.namespace, plugin.distribution)}
-            raise UnknownNameError(
-                f"no plugin {word!r} is installed; `segcore plugins` lists those that are." + near_match(word, known)
-            )
-        chosen += [plugin for plugin in found if plugin not in chosen]
+        chosen += [plugin for plugin in plugins_called(word, plugins) if plugin not in chosen]
     return chosen if words else plugins
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from segcore.discovery import catalogue
-from segcore.errors import OptionValueError, UnknownNameError, near_match
-from segcore.installed import GROUP
+from segcore.errors import OptionValueError
+from segcore.installed import GROUP, plain_name, plugins_called
 from segcore.probe import place_of
 
 
@@ -46,16 +46,8 @@ def installed_targets(name: str) -> list[Target]:
     Raises:
         UnknownNameError: there is none.
     """
-    plugins = catalogue.plugins()
-    wanted = re.sub(r"[-_.]+", "-", name).lower()
-    found = [plugin for key, plugin in plugins.items() if key == name]
-    found = found or [plugin for plugin in plugins.values() if wanted == plugin.distribution]
-    if not found:
-        known = {word for plugin in plugins.values() for word in (plugin.namespace, plugin.distribution)}
-        raise UnknownNameError(
-            f"no plugin {name!r} is installed; `segcore plugins` lists those that are. To check a folder, give its "
-            f"path, such as './{name}'." + near_match(name, known)
-        )
+    hint = f" To check a folder, give its path, such as './{name}'."
+    found = plugins_called(name, catalogue.plugins().values(), hint)
     return [Target(plugin.distribution, plugin.version, plugin.claim) for plugin in found]
 
 
@@ -83,7 +75,7 @@ def folder_targets(folder: Path, scratch: Path) -> list[Target]:
             f'{file} declares no plugin: [project] needs a name, and [project.entry-points."{GROUP}"] a line such as '
             f"tiny = 'segcore_plugin_tiny'. If they stand elsewhere, install the package and check it by name."
         )
-    name = re.sub(r"[-_.]+", "-", str(project["name"])).lower()
+    name = plain_name(str(project["name"]))
     sources = _sources(folder, entries)
     version = str(project.get("version") or _written_version(sources, entries))
     info = scratch / f"{name.replace('-', '_')}-{version}.dist-info"

@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
+from segcore.errors import UnknownNameError, near_match
 from segcore.owners import OFFICIAL, distribution_of
 from segcore.specs import KINDS, Spec
 
@@ -101,6 +102,33 @@ def short_name(name: str) -> str:
     return name.partition("/")[2] or name
 
 
+def plain_name(distribution: str) -> str:
+    """Return a distribution's name as packaging tools compare it, ``"a-b"`` for ``"A_b"``."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def plugins_called(word: str, plugins: Iterable[Plugin], hint: str = "") -> list[Plugin]:
+    """Return the plugin with this id, or the plugins of the distribution with this name.
+
+    Args:
+        word: the id or the distribution.
+        plugins: those that are installed.
+        hint: what else the message should say.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    plugins = list(plugins)
+    found = [plugin for plugin in plugins if plugin.namespace == word]
+    found = found or [plugin for plugin in plugins if plugin.distribution == plain_name(word)]
+    if not found:
+        known = {name for plugin in plugins for name in (plugin.namespace, plugin.distribution)}
+        raise UnknownNameError(
+            f"no plugin {word!r} is installed; `segcore plugins` lists those that are.{hint}" + near_match(word, known)
+        )
+    return found
+
+
 def scan(path: list[str] | None = None) -> list[Plugin]:
     """Read the metadata of installed distributions and return their plugins, sorted by namespace; imports nothing.
 
@@ -162,7 +190,7 @@ def copy_of(distribution: importlib.metadata.Distribution, entries: tuple[Entry,
     path = getattr(distribution, "_path", None)
     stem = re.sub(r"\.(dist|egg)-info$", "", getattr(path, "name", "unknown-0"))
     return Copy(
-        re.sub(r"[-_.]+", "-", str(name or stem.partition("-")[0])).lower(),
+        plain_name(str(name or stem.partition("-")[0])),
         str(version or stem.partition("-")[2].partition("-")[0] or "unknown"),
         str(getattr(path, "parent", "")),
         entries,
