@@ -13,6 +13,7 @@ from segcore import hookimpl
 if TYPE_CHECKING:
     import click
 
+    from segcore_plugin_predict.command import parse_bands
     from segcore_plugin_predict.inference import predict, predict_tiled
     from segcore_plugin_predict.inputs import find_inputs
     from segcore_plugin_predict.pictures import palette
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
     from segcore_plugin_predict.settings import fingerprint
 
 __version__ = "0.1.0"
-__all__ = ["find_inputs", "fingerprint", "palette", "predict", "predict_tiled", "read_image"]
+__all__ = ["find_inputs", "fingerprint", "palette", "parse_bands", "predict", "predict_tiled", "read_image"]
 
 _HOMES = {
     "find_inputs": "inputs",
     "fingerprint": "settings",
     "palette": "pictures",
+    "parse_bands": "command",
     "predict": "inference",
     "predict_tiled": "inference",
     "read_image": "reading",

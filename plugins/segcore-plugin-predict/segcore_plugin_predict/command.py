@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 
-def _bands(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+def parse_bands(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Return the bands that an option ``--bands 1,2,3`` names, None without it: a callback for click."""
     if value is None:
         return None
     try:
@@ -48,7 +49,7 @@ def _bands(_context: click.Context, _option: click.Parameter, value: str | None)
     help="Probability above which a class is present, for one class and for several labels.",
 )
 @click.option("--multilabel/--no-multilabel", default=None, help="Whether a pixel may have several classes.")
-@click.option("--bands", callback=_bands, metavar="N,N,...", help="Bands to take, counted from 1.")
+@click.option("--bands", callback=parse_bands, metavar="N,N,...", help="Bands to take, counted from 1.")
 @click.option(
     "--alpha",
     type=click.Choice(["refuse", "drop", "black", "white"]),

@@ -6,15 +6,7 @@ import os
 from pathlib import Path
 
 import click
-
-
-def _bands(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(int(word) for word in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r}: numbers with commas are needed, such as 1,2,3.") from None
+from segcore_plugin_predict import parse_bands
 
 
 @click.command(name="raster")
@@ -24,7 +16,7 @@ def _bands(_context: click.Context, _option: click.Parameter, value: str | None)
 @click.option("--probabilities", is_flag=True, help="Write probabilities, one band for each class, not labels.")
 @click.option("--core", type=click.IntRange(16), default=512, show_default=True, help="Windows, and blocks written.")
 @click.option("--halo", type=click.IntRange(0), default=128, show_default=True, help="Pixels seen around a window.")
-@click.option("--bands", callback=_bands, metavar="N,N,...", help="Bands to take, counted from 1.")
+@click.option("--bands", callback=parse_bands, metavar="N,N,...", help="Bands to take, counted from 1.")
 @click.option("--full-scale", type=float, help="The value that counts as 1.  [default: 255, 65535, or 1 for floats]")
 @click.option(
     "--flips", type=click.Choice(["h", "v", "hv"]), help="Average over mirror images: test-time augmentation."
