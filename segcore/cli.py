@@ -202,6 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
+        # An interrupt that passed through exec(text), as in a lazy import, leaves a flag that `python -m` turns into
+        # death by the signal whatever the exit code says; the next exec(text) clears it.
+        exec("")  # noqa: S102
         sys.exit(130)
     except (SegcoreError, PluginWarning) as error:
         if "--debug" in words:

@@ -1,6 +1,9 @@
 """The command line: lists, patterns, JSON, commands of plugins, exit codes."""
 
 import json
+import os
+import subprocess
+import sys
 
 import click
 import pytest
@@ -299,6 +302,14 @@ def test_exit_codes(site, segcore_command, arguments, code, message):
     if not message:
         assert result[2] == ""
     assert "Traceback" not in result[2]
+
+
+def test_an_interrupt_within_an_import_that_executes_text_has_the_same_code(site):
+    site.install("tiny", HEADER + COMMANDS.replace("raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"))
+    environment = os.environ | {"PYTHONPATH": str(site.folder)}
+    command = [sys.executable, "-m", "segcore", "interrupt"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, "Interrupted.")
 
 
 def test_every_error_has_an_exit_code():
