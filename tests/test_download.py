@@ -149,10 +149,8 @@ class TestWeb:
 
     @pytest.mark.parametrize("mode", ["hang", "mute"])
     def test_silence_ends(self, server, monkeypatch, mode):
-        monkeypatch.setattr(transfer, "STALL", 0.3)
-        start = time.monotonic()
+        monkeypatch.setattr(transfer, "STALL", 0.3)  # while the server is silent until the end of the test
         refused(record(server.put("/tiny.safetensors", DATA, mode)), "nothing came for 0.3 seconds")
-        assert time.monotonic() - start < 5
 
     def test_a_drip_ends(self, server, monkeypatch):
         monkeypatch.setattr(transfer, "PATIENCE", 0.4)
@@ -160,8 +158,10 @@ class TestWeb:
 
     def test_a_name_server_that_does_not_answer(self, monkeypatch):
         monkeypatch.setattr(transfer, "STALL", 0.2)
-        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: time.sleep(1))
+        answer = threading.Event()
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: answer.wait())
         refused(record("https://example.invalid/tiny.safetensors"), "nothing came for 0.2 seconds")
+        answer.set()
 
     def test_a_broken_connection_is_continued(self, server):
         weights = record(server.put("/tiny.safetensors", DATA, "break"))
@@ -442,8 +442,10 @@ class TestProgress:
         monkeypatch.setattr(transfer, "STALL", 0.3)
         begin = time.monotonic()
         assert watched(lambda _: time.sleep(0.8) or 1, probe=lambda: int(1000 * (time.monotonic() - begin))) == 1
+        end = threading.Event()
         with pytest.raises(TransferError, match="nothing came"):
-            watched(lambda _: time.sleep(0.8), probe=lambda: 7)
+            watched(lambda _: end.wait(), probe=lambda: 7)
+        end.set()
 
 
 class TestOffline:
@@ -533,11 +535,9 @@ class TestHub:
     @pytest.mark.parametrize("mode", ["head:", ""])
     def test_silence_ends(self, hugging, tmp_path, mode):
         weights = pinned(hugging)
-        hugging.modes[mode + FILE] = "hang"
-        start = time.monotonic()
+        hugging.modes[mode + FILE] = "hang"  # to the end of the test: the process does not wait for threads that hang
         output, errors = self.fetch_elsewhere(weights, "transfer.STALL = 0.5", hugging, tmp_path).communicate()
         assert "TransferError: nothing came for 0.5 seconds" in errors, output
-        assert time.monotonic() - start < 10  # it does not wait for threads that hang
 
     def fetch_elsewhere(self, weights, before, server, tmp_path):
         """Fetch into the hub's cache in another process, which huggingface_hub's threads cannot outlive."""
