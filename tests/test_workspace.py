@@ -30,10 +30,11 @@ def test_the_top_level_is_the_agreed_one():
 class TestPlugin:
     def test_one_spelling(self, folder):
         data = project(folder)
-        short = folder.name.removeprefix("segcore-plugin-")
+        short = folder.name.removeprefix("segcore-").removeprefix("plugin-")
+        package = folder.name.replace("-", "_")
         assert data["project"]["name"] == folder.name
-        assert data["project"]["entry-points"]["segcore.v1"] == {short: f"segcore_plugin_{short}"}
-        assert (folder / f"segcore_plugin_{short}" / "py.typed").is_file()
+        assert data["project"]["entry-points"]["segcore.v1"] == {short: package}
+        assert (folder / package / "py.typed").is_file()
 
     def test_same_back_end_and_bounds_as_the_core(self, folder):
         data, core = project(folder), project(ROOT)

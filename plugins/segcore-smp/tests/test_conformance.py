@@ -1,0 +1,5 @@
+from segcore.testing import Conformance
+
+
+class TestSmp(Conformance):
+    plugin = "smp"
