@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MARK = "<!-- written by segcore; a card without this line is left alone -->"
@@ -30,6 +30,7 @@ def model_card(config: Mapping[str, Any]) -> str:
         ("decoder", decoder["name"]),
         ("encoder", encoder["name"]),
         ("image", f"{config['in_channels']} channels"),
+        ("trained on", _size(config.get("image_size"))),
         ("mask", f"{config['classes']} channels, {config['activation'] or 'logits'}"),
         ("classes", ", ".join(config.get("class_names") or ()) or "not named"),
         (
@@ -42,6 +43,10 @@ def model_card(config: Mapping[str, Any]) -> str:
     lines += ["", "```console", f"$ pip install segcore {' '.join(packages)}".rstrip(), "```", ""]
     lines += ["```python", "import segcore", "", 'model = segcore.from_pretrained("path/to/this/folder")', "```", ""]
     return "\n".join(lines)
+
+
+def _size(size: Sequence[int] | None) -> str:
+    return "images of unknown size" if size is None else f"images, crops or tiles of {size[0]} x {size[1]} pixels"
 
 
 def _cell(value: object) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from segcore.card import MARK, model_card
-from segcore.config import CONFIG_NAME, MAX_CONFIG, WEIGHTS_NAME, check_config, parse_config, portable_config
+from segcore.config import CONFIG_NAME, FACTS, MAX_CONFIG, WEIGHTS_NAME, check_config, parse_config, portable_config
 from segcore.create import assemble
 from segcore.discovery import notify
 from segcore.errors import CheckpointError, SegcoreError, UnknownNameError
@@ -52,6 +52,7 @@ def save_pretrained(
     *,
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    image_size: Sequence[int] | None = None,
 ) -> Path:
     """Write a model as a checkpoint and return the folder; an interrupted save leaves the old checkpoint whole.
 
@@ -63,12 +64,15 @@ def save_pretrained(
         folder: made if it does not exist; other files in it are left alone.
         class_names: names of the mask's channels; None keeps those that the model was loaded with.
         preprocessing: what images must look like; None keeps what the encoder's weights or the checkpoint said.
+        image_size: height and width in pixels, 1 to 65536, of the images, crops or tiles that the weights were trained
+            on; None keeps what the model was loaded with, and is unknown for a new one. Prediction takes it as the
+            default size of tiles.
 
     Raises:
         CheckpointError: the model cannot be rebuilt from names: it was assembled by hand, has a part without a name,
-            a callable as activation, or was changed after it was built.
+            a callable as activation, or was changed after it was built. Or one of these facts is malformed.
     """
-    config = portable_config(model, class_names, preprocessing)
+    config = portable_config(model, class_names, preprocessing, image_size)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     problem = difference(_skeleton(lambda: _build(config)), state)
     if problem:
@@ -151,6 +155,7 @@ def push_to_hub(
     message: str = "Upload a segcore model",
     class_names: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    image_size: Sequence[int] | None = None,
 ) -> str:
     """Save a model and upload the checkpoint to the Hugging Face Hub; return the address of the commit.
 
@@ -163,6 +168,7 @@ def push_to_hub(
         message: of the commit.
         class_names: as in `save_pretrained`.
         preprocessing: as in `save_pretrained`.
+        image_size: as in `save_pretrained`.
 
     Raises:
         CheckpointError: as in `save_pretrained`.
@@ -173,7 +179,7 @@ def push_to_hub(
     from segcore.download import push_folder
 
     with tempfile.TemporaryDirectory() as folder:
-        save_pretrained(model, folder, class_names=class_names, preprocessing=preprocessing)
+        save_pretrained(model, folder, class_names=class_names, preprocessing=preprocessing, image_size=image_size)
         return push_folder(Path(folder), repo_id, token=token, private=private, revision=revision, message=message)
 
 
@@ -299,7 +305,7 @@ def _build(config: Mapping[str, Any]) -> SegmentationModel:
         raise UnknownNameError(f"{error} The checkpoint says: {'; '.join(came)}.") from error
     assert model.config is not None
     model.config["encoder"]["weights"] = config["encoder"].get("weights")
-    for key in ("class_names", "preprocessing"):
+    for key in FACTS:
         model.config[key] = config.get(key)
     return model
 

@@ -16,6 +16,7 @@ CONFIG_FORMAT = 1
 WEIGHTS_NAME = "model.safetensors"
 CONFIG_NAME = "config.json"
 MAX_CONFIG = 2**20
+MAX_SIDE = 2**16
 
 _PART_KEYS = {"name", "distribution", "version", "options"}
 _SCHEMA: dict[str, tuple[type, ...]] = {
@@ -29,14 +30,20 @@ _SCHEMA: dict[str, tuple[type, ...]] = {
     "aux_params": (dict, type(None)),
     "class_names": (list, type(None)),
     "preprocessing": (dict, type(None)),
+    "image_size": (list, type(None)),
 }
-_OPTIONAL = {"class_names", "preprocessing"}
+FACTS = ("class_names", "preprocessing", "image_size")  # of the training, not of the network; all optional
 
 
 def portable_config(
-    model: SegmentationModel, class_names: Sequence[str] | None, preprocessing: Preprocessing | None
+    model: SegmentationModel,
+    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    image_size: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return a model's config as it is written, or say why it cannot be.
+
+    An unknown image size is left out, so that a segcore from before that field can read the checkpoint.
 
     Raises:
         CheckpointError: the model could not be rebuilt from the config.
@@ -63,6 +70,10 @@ def portable_config(
         config["class_names"] = list(class_names)
     if preprocessing is not None:
         config["preprocessing"] = preprocessing.as_dict()
+    if image_size is not None:
+        config["image_size"] = list(image_size) if isinstance(image_size, Sequence) else image_size
+    if config.get("image_size") is None:
+        config.pop("image_size", None)
     try:
         plain: dict[str, Any] = json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -101,10 +112,13 @@ def check_config(config: Any) -> None:
         )
     for key in config:
         if key not in _SCHEMA:
-            raise CheckpointError(f"the config has an unknown field {key[:60]!r}.")
+            raise CheckpointError(
+                f"the config has an unknown field {key[:60]!r}. It was written by segcore "
+                f"{config.get('segcore')!r:.20}; this is {__version__}. If that is newer, upgrade segcore."
+            )
     for key, kinds in _SCHEMA.items():
         value = config.get(key)
-        lacking = key not in config and key not in _OPTIONAL
+        lacking = key not in config and key not in FACTS
         if lacking or not isinstance(value, kinds) or isinstance(value, bool):
             raise CheckpointError(f"the config's field {key!r} is missing or malformed: {value!r:.60}.")
     for kind in ("encoder", "decoder"):
@@ -112,11 +126,22 @@ def check_config(config: Any) -> None:
     names = config.get("class_names")
     if names is not None and (len(names) != config["classes"] or not all(isinstance(name, str) for name in names)):
         raise CheckpointError(f"class_names must be {config['classes']} texts, got {names!r:.80}.")
+    _check_size(config.get("image_size"))
     if config.get("preprocessing") is not None:
         try:
             Preprocessing.from_dict(config["preprocessing"])
         except OptionValueError as error:
             raise CheckpointError(f"the config's field 'preprocessing' is malformed: {error}") from error
+
+
+def _check_size(size: list[Any] | None) -> None:
+    if size is None:
+        return
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 0 < side <= MAX_SIDE for side in size)
+    if len(size) != 2 or not whole:
+        raise CheckpointError(
+            f"image_size must be height and width in pixels, two whole numbers from 1 to {MAX_SIDE}, got {size!r:.60}."
+        )
 
 
 def _check_part(kind: str, part: Mapping[str, Any]) -> None:

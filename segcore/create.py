@@ -128,6 +128,7 @@ def assemble(
         "aux_params": aux,
         "class_names": None,
         "preprocessing": _preprocessing(encoder_part, built.in_channels),  # type: ignore[arg-type]
+        "image_size": None,
     }
     return SegmentationModel(built, built_decoder, head, aux_head, config=config)
 

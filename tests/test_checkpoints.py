@@ -188,6 +188,17 @@ CONFIGS = {
     "huge width": lambda c, t: c | {"encoder": c["encoder"] | {"options": {"width": 10**12}}},
     "activation unknown": lambda c, t: c | {"activation": "no"},
     "activation a number": lambda c, t: c | {"activation": 3},
+    "image size a number": lambda c, t: c | {"image_size": 256},
+    "image size a text": lambda c, t: c | {"image_size": "256"},
+    "image size of one side": lambda c, t: c | {"image_size": [256]},
+    "image size of three sides": lambda c, t: c | {"image_size": [256, 256, 3]},
+    "image size a million": lambda c, t: c | {"image_size": [2**20, 256]},
+    "image size zero": lambda c, t: c | {"image_size": [256, 0]},
+    "image size negative": lambda c, t: c | {"image_size": [-1, 256]},
+    "image size a bool": lambda c, t: c | {"image_size": [True, 256]},
+    "image size a fraction": lambda c, t: c | {"image_size": [256.0, 256]},
+    "image size of nulls": lambda c, t: c | {"image_size": [None, None]},
+    "image size nested and long": lambda c, t: c | {"image_size": [[1] * 1000] * 1000},
     "aux a list": lambda c, t: c | {"aux_params": []},
     "aux unknown": lambda c, t: c | {"aux_params": {"classes": 2, "pool": "x"}},
     "other depth": lambda c, t: c | {"encoder": c["encoder"] | {"options": {"depth": 3}}},
@@ -205,6 +216,43 @@ def test_hostile_or_damaged_checkpoints_end_in_our_error(saved, change):
     with pytest.raises(CheckpointError) as caught:
         segcore.from_pretrained(folder)
     assert len(str(caught.value)) < 700
+
+
+def test_the_size_of_the_training_images_is_kept(saved, tmp_path):
+    model, folder = saved
+    assert model.config["image_size"] is None
+    assert "images of unknown size" in (folder / "README.md").read_text()
+    model.save_pretrained(folder, image_size=(256, 512))
+    loaded = segcore.from_pretrained(folder)
+    assert loaded.config["image_size"] == [256, 512]
+    assert "images, crops or tiles of 256 x 512 pixels" in (folder / "README.md").read_text()
+    again = segcore.from_pretrained(loaded.save_pretrained(tmp_path / "again"))
+    assert again.config == loaded.config
+    with pytest.warns(UserWarning, match="start from random"):
+        assert segcore.from_pretrained(folder, classes=5).config["image_size"] == [256, 512]
+    other = segcore.from_pretrained(loaded.save_pretrained(tmp_path / "other", image_size=[64, 65536]))
+    assert other.config["image_size"] == [64, 65536]
+
+
+@pytest.mark.parametrize("size", [256, (256,), (0, 1), (1, 65537), (1.5, 2), (True, True), "ab", (256, None)])
+def test_a_size_that_is_none_is_refused_before_anything_is_written(saved, tmp_path, size):
+    with pytest.raises(CheckpointError, match="image_size"):
+        saved[0].save_pretrained(tmp_path / "new", image_size=size)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_checkpoint_without_a_size_is_as_before_the_field(saved):
+    _, folder = saved
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["format"], "image_size" in config) == (1, False)
+    rewrite(folder, lambda c, t: c | {"image_size": None})
+    assert segcore.from_pretrained(folder).config["image_size"] is None
+
+
+def test_an_unknown_field_says_which_version_wrote_it(saved):
+    rewrite(saved[1], lambda c, t: c | {"segcore": "7.1", "shutter": 1})
+    with pytest.raises(CheckpointError, match=r"unknown field 'shutter'. It was written by segcore '7.1'.*upgrade"):
+        segcore.from_pretrained(saved[1])
 
 
 def test_a_name_is_never_an_import(saved):

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import segcore
-from segcore import hookspecs
+from segcore import config, hookspecs
 from segcore.cli import cli
 from segcore.discovery import Catalogue
 from segcore.owners import OFFICIAL
@@ -239,6 +239,14 @@ def test_every_encoder_and_decoder_has_an_entry(monkeypatch):
     for name in segcore.list_decoders():
         assert f"\n## {name}\n" in f"\n{page}"
     assert "| `decoder_attention` | `None` |" in page
+
+
+def test_every_field_of_a_checkpoint_has_a_row():
+    page = (DOCS / "reference" / "checkpoints.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(config._SCHEMA)
+    assert f"1 to {config.MAX_SIDE} " in page.replace(",", "")
+    assert config.CONFIG_FORMAT == 1
+    assert "number of the format, 1 |" in page
 
 
 def test_every_environment_variable_has_an_entry():

@@ -33,7 +33,7 @@ def checkpoint(tmp_path_factory):
     segcore.encoders["tiny"], segcore.decoders["tinydec"] = TinyEncoder, TinyDecoder
     torch.manual_seed(0)
     model = segcore.create_model("tinydec", "tiny", classes=2, aux_params={"classes": 3}).eval()
-    folder = model.save_pretrained(tmp_path_factory.mktemp("fuzz") / "checkpoint")
+    folder = model.save_pretrained(tmp_path_factory.mktemp("fuzz") / "checkpoint", image_size=(64, 96))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").unlink()
     yield model, folder, config, {name: tensor.clone() for name, tensor in model.state_dict().items()}

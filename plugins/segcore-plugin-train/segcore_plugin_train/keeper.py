@@ -38,6 +38,7 @@ class Keeper(Callback):
         facts: what the state remembers of how the run was made.
         preprocessing: recorded in checkpoints.
         names: of the classes.
+        image_size: height and width of what is trained on; None is unknown.
         image_names: of the images to validate with, by index.
         patience: validations without a better IoU before the end; None for no such end.
         save_every: steps between saves.
@@ -53,6 +54,7 @@ class Keeper(Callback):
         *,
         preprocessing: Preprocessing,
         names: list[str],
+        image_size: tuple[int, int] | None,
         image_names: list[str],
         patience: int | None,
         save_every: int,
@@ -62,6 +64,7 @@ class Keeper(Callback):
     ) -> None:
         self.folder, self.facts = folder, facts
         self.preprocessing, self.names, self.image_names = preprocessing, names, image_names
+        self.image_size = image_size
         self.patience, self.save_every, self.log_every = patience, save_every, log_every
         self.tell, self.mirror = tell, mirror
         self.best, self.waited, self.finished = -1.0, 0, False
@@ -178,7 +181,9 @@ class Keeper(Callback):
 
     def _save_model(self, task: SegmentationTask, name: str) -> None:
         names = self.names if len(self.names) == task.classes else None
-        task.result.save_pretrained(self.folder / name, class_names=names, preprocessing=self.preprocessing)
+        task.result.save_pretrained(
+            self.folder / name, class_names=names, preprocessing=self.preprocessing, image_size=self.image_size
+        )
 
 
 def _task(module: LightningModule) -> SegmentationTask:

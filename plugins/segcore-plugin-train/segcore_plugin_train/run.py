@@ -83,6 +83,7 @@ def train(settings: Settings, tell: Tell = print) -> Evaluation | None:
         json.loads(json.dumps(facts)),
         preprocessing=preprocessing,
         names=names,
+        image_size=data.crop,
         image_names=list(data.val_source.names),
         patience=settings.patience,
         save_every=settings.save_every,

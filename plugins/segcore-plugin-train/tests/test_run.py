@@ -76,6 +76,7 @@ def test_a_run_leaves_checkpoints_log_and_report_and_evaluate_agrees(small, tmp_
     assert evaluation.mean_iou == pytest.approx(best, abs=1e-6)
     model = segcore.from_pretrained(out / "best")
     assert model.config["class_names"] == list("abcd")
+    assert model.config["image_size"] == [32, 32]
     assert segcore.preprocessing(model).mean == (0.485, 0.456, 0.406)
     images = [Path(small["images"]) / f"{name}.png" for name, _ in evaluation.images]
     table = tmp_path / "val.csv"
