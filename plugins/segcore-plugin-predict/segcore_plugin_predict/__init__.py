@@ -14,24 +14,52 @@ if TYPE_CHECKING:
     import click
 
     from segcore_plugin_predict.command import parse_bands
+    from segcore_plugin_predict.driver import drive
+    from segcore_plugin_predict.engine import keep_memory
+    from segcore_plugin_predict.extensions import BackendModel
     from segcore_plugin_predict.inference import predict, predict_tiled
-    from segcore_plugin_predict.inputs import find_inputs
+    from segcore_plugin_predict.inputs import Input, find_inputs
+    from segcore_plugin_predict.job import Job, Worker
     from segcore_plugin_predict.pictures import palette
     from segcore_plugin_predict.reading import read_image
+    from segcore_plugin_predict.results import Finished, workplace
     from segcore_plugin_predict.settings import fingerprint
 
 __version__ = "0.1.0"
-__all__ = ["find_inputs", "fingerprint", "palette", "parse_bands", "predict", "predict_tiled", "read_image"]
-
 _HOMES = {
+    "BackendModel": "extensions",
+    "Finished": "results",
+    "Input": "inputs",
+    "Job": "job",
+    "Worker": "job",
+    "drive": "driver",
     "find_inputs": "inputs",
     "fingerprint": "settings",
+    "keep_memory": "engine",
     "palette": "pictures",
     "parse_bands": "command",
     "predict": "inference",
     "predict_tiled": "inference",
     "read_image": "reading",
+    "workplace": "results",
 }
+__all__ = [
+    "BackendModel",
+    "Finished",
+    "Input",
+    "Job",
+    "Worker",
+    "drive",
+    "find_inputs",
+    "fingerprint",
+    "keep_memory",
+    "palette",
+    "parse_bands",
+    "predict",
+    "predict_tiled",
+    "read_image",
+    "workplace",
+]
 
 
 @hookimpl

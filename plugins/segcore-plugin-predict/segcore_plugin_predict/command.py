@@ -1,4 +1,4 @@
-"""``segcore predict`` as a command; what it does is in ``job.py``, which loads torch."""
+"""``segcore predict`` as a command; what it does is in ``engine.py`` and ``job.py``, which load torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import click
+
+from segcore import OptionValueError
 
 
 def parse_bands(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -62,6 +64,21 @@ def parse_bands(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True, help="Refuse larger ones."
 )
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="Where images are predicted: local, or what a package adds, such as ray.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes of engines other than local.")
+@click.option(
+    "--backend",
+    default="torch",
+    show_default=True,
+    metavar="NAME",
+    help="What runs the network: torch, or what a package adds, such as onnxruntime or openvino.",
+)
 @click.option("--device", help="Such as cpu or cuda.  [default: a GPU if there is one]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: what torch chooses]")
 @click.option("--again", is_flag=True, help="Predict also what was finished before.")
@@ -84,6 +101,9 @@ def predict_command(
     full_scale: float | None,
     frame: int | None,
     max_pixels: int,
+    engine: str,
+    workers: int | None,
+    backend: str,
     device: str | None,
     threads: int | None,
     again: bool,
@@ -97,7 +117,13 @@ def predict_command(
     command continues where it stopped.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: threads that wait must not spin
-    from segcore_plugin_predict.job import Job, run
+    from segcore_plugin_predict.extensions import LOCAL, find_engine
+
+    if engine == LOCAL and workers is not None:
+        raise OptionValueError("--workers is for engines other than local, which is one process. Choose one: --engine.")
+    found = None if engine == LOCAL else find_engine(engine)  # refused before torch is loaded
+    from segcore_plugin_predict.engine import run
+    from segcore_plugin_predict.job import Job
     from segcore_plugin_predict.reading import ReadOptions
 
     job = Job(
@@ -117,5 +143,7 @@ def predict_command(
         threads=threads,
         again=again,
         quiet=quiet,
+        backend=backend,
+        workers=workers,
     )
-    return run(job, paths)
+    return (found or run)(job, paths)

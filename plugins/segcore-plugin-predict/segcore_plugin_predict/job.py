@@ -1,41 +1,36 @@
-"""``segcore predict`` from end to end: finds images, loads the model, predicts while reading and writing, reports."""
+"""What ``segcore predict`` is asked to do, and all that is done to one image."""
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-import click
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 import segcore
-from segcore import OptionValueError, SegcoreError, SegmentationModel
+from segcore import InputError, OptionValueError, PluginError
+from segcore_plugin_predict.extensions import TORCH, BackendModel, find_backend
 from segcore_plugin_predict.inference import predict_tiled
-from segcore_plugin_predict.inputs import Input, find_inputs
+from segcore_plugin_predict.inputs import Input
 from segcore_plugin_predict.network import Reading
 from segcore_plugin_predict.pictures import palette
 from segcore_plugin_predict.reading import ReadOptions, read
-from segcore_plugin_predict.results import AREAS, Finished, Kinds, finished, save, source_of, workplace, write_areas
+from segcore_plugin_predict.results import Finished, Kinds, finished, save, source_of
 from segcore_plugin_predict.settings import fingerprint
 
 LARGE = 2_000_000  # pixels above which an image is predicted in tiles, unless the user says otherwise
 TILE = 1024
-SOME_FAILED = 3
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The options of ``segcore predict``, which describes them; `tile` is None for the default and 0 for none."""
+    """The options of ``segcore predict``, which describes them; it can be pickled.
+
+    `tile` is None for the default and 0 for none; `workers` is None for what the engine chooses.
+    """
 
     checkpoint: str
     out: Path
@@ -53,137 +48,209 @@ class Job:
     threads: int | None
     again: bool
     quiet: bool
+    backend: str = TORCH
+    workers: int | None = None
+
+    def check(self) -> None:
+        """Refuse options that contradict each other.
+
+        Raises:
+            OptionValueError: says which.
+        """
+        if self.tile and self.overlap >= self.tile:
+            raise OptionValueError(f"--overlap {self.overlap} must be less than --tile {self.tile}.")
 
 
-def run(job: Job, paths: Sequence[str]) -> int:
-    """Predict all images and return the exit code: 0, or 3 if some images failed.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that was read.
+
+    Attributes:
+        image: which.
+        pixels: (H, W, C).
+        source: see `results.source_of`, from before it was read.
+    """
+
+    image: Input
+    pixels: np.ndarray
+    source: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An image that was predicted.
+
+    Attributes:
+        picture: the image.
+        labels: (H, W), or with several labels (K, H, W).
+        probabilities: (K, H, W), if they are asked for.
+    """
+
+    picture: Picture
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+
+
+class Worker:
+    """A job with its model loaded: does everything that is done to one image. Engines make one for each process.
+
+    A worker cannot be pickled to another process cheaply; send the `Job` and make the worker there. Weights are mapped
+    from the checkpoint's file, so workers on one machine share them on the CPU.
+
+    Args:
+        job: what to do.
+
+    Attributes:
+        job: what to do.
+        kinds: which files belong to an image.
+        settings: what makes a result another one, as a checksum; the same for equal jobs on every machine.
 
     Raises:
-        SegcoreError: nothing can be done: wrong options, no image, no checkpoint, or results cannot be written.
+        SegcoreError: nothing can be done: wrong options, no checkpoint, no preprocessing, a broken backend.
     """
-    images = find_inputs(paths, job.out)
-    if job.tile and job.overlap >= job.tile:
-        raise OptionValueError(f"--overlap {job.overlap} must be less than --tile {job.tile}.")
+
+    def __init__(self, job: Job) -> None:
+        job.check()
+        self.job = job
+        self._model = load_model(job)
+        segcore.preprocessing(self._model)  # type: ignore[arg-type]  # refused now rather than for each image
+        self._reading = Reading.of(
+            self._model, "probabilities" if job.probabilities else "labels", job.multilabel, job.threshold
+        )
+        self.kinds = _kinds(self._model, self._reading, job)
+        self.settings = _settings(self._model, job)
+        self._colours = palette(len(self.kinds.names) + self.kinds.separate)
+
+    def run(self, image: Input, work: Path) -> Finished:
+        """Read, predict and save one image.
+
+        Args:
+            image: see `find_inputs`.
+            work: a folder for unfinished files on the file system of the results; see `workplace`.
+
+        Raises:
+            InputError: this image cannot be read or predicted; others may. The message begins with its path.
+            OptionValueError: a result cannot be written, which is no fault of the image: stop.
+        """
+        return self.save(self.predict(self.read(image)), work)
+
+    def finished(self, image: Input) -> Finished | None:
+        """Return the record of an image that was finished before with the same settings, or None if it is to be done.
+
+        With `Job.again` nothing is.
+        """
+        return None if self.job.again else finished(self.job.out, image, self.kinds, self.settings)
+
+    def read(self, image: Input) -> Picture:
+        """Read an image. May be called in another thread than `predict`.
+
+        Raises:
+            InputError: it cannot be read; the message begins with its path.
+        """
+        try:
+            source = source_of(image.path)  # before it is read: a file that changes meanwhile is predicted again
+            return Picture(image, read(image.path, self._model.config["in_channels"], self.job.reading), source)
+        except Exception as error:
+            raise _named(image, error) from error
+
+    def predict(self, picture: Picture) -> Prediction:
+        """Predict an image.
+
+        Raises:
+            InputError: it cannot be predicted; the message begins with its path.
+        """
+        try:
+            return Prediction(picture, *self._result(picture.pixels))
+        except Exception as error:
+            raise _named(picture.image, error) from error
+
+    def save(self, prediction: Prediction, work: Path) -> Finished:
+        """Write the files of an image, the label map last. May be called in another thread than `predict`.
+
+        Raises:
+            OptionValueError: a file cannot be written.
+        """
+        picture = prediction.picture
+        return save(
+            self.job.out,
+            work,
+            picture.image,
+            self.kinds,
+            self.settings,
+            picture.source,
+            picture.pixels,
+            prediction.labels,
+            prediction.probabilities,
+            self._colours,
+        )
+
+    def _result(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the labels, and the probabilities if they are asked for."""
+        job, reading = self.job, self._reading
+        height, width = pixels.shape[:2]
+        tile = job.tile if job.tile is not None else TILE if height * width > LARGE else 0
+        predicted = predict_tiled(
+            self._model,
+            pixels,
+            tile or None,
+            min(job.overlap, max(tile - 1, 0)),
+            blend=job.blend,
+            batch=job.batch,
+            output=reading.output,
+            flips=job.flips,
+            multilabel=job.multilabel,
+            threshold=job.threshold,
+        )
+        if reading.output == "labels":
+            return predicted.numpy(), None
+        classes = len(predicted)
+        separate = classes > 1 and reading.separate(classes)
+        labels = torch.empty(
+            predicted.shape if separate else predicted.shape[1:], dtype=torch.uint8 if classes <= 256 else torch.int32
+        )
+        decide = Reading("labels", probable=True, multilabel=reading.multilabel, threshold=job.threshold)
+        decide.labels(predicted, labels)
+        return labels.numpy(), predicted.numpy()
+
+
+def load_model(job: Job) -> BackendModel:
+    """Load the checkpoint of a job with its backend.
+
+    Raises:
+        SegcoreError: there is no such backend, checkpoint or device, or the backend's answer lacks what is needed.
+    """
     if job.threads:
         torch.set_num_threads(job.threads)
-    keep_memory()
-    model = segcore.from_pretrained(job.checkpoint).to(_device(job.device))
-    segcore.preprocessing(model)  # refused now rather than for each image
-    reading = Reading.of(model, "probabilities" if job.probabilities else "labels", job.multilabel, job.threshold)
-    kinds = _kinds(model, reading, job)
-    settings = _settings(model, job)
-    console = Console(stderr=True)
-    with workplace(job.out) as work:
-        done = {} if job.again else {image: finished(job.out, image, kinds, settings) for image in images}
-        results = {image: record for image, record in done.items() if record}
-        failed = 0
-        waiting = [image for image in images if image not in results]
-        before = len(results)
-        with _progress(console, quiet=job.quiet) as progress:
-            task = progress.add_task("predicting", total=len(waiting))
-            for image, outcome in _predicted(job, model, reading, kinds, settings, waiting, work):
-                if isinstance(outcome, Finished):
-                    results[image] = outcome
-                else:
-                    failed += 1
-                    text = f"{type(outcome).__name__}: {outcome}" if not isinstance(outcome, SegcoreError) else outcome
-                    console.print(f"Skipped {text}", markup=False, highlight=False, soft_wrap=True)
-                progress.advance(task)
-        write_areas(job.out, work, [results[image] for image in images if image in results], kinds.names)
-    earlier = f", {before} were there already" if before else ""
-    trouble = f", {failed} failed" if failed else ""
-    click.echo(f"Predicted {len(results) - before} of {len(images)} images{earlier}{trouble}. See {job.out / AREAS}.")
-    return SOME_FAILED if failed else 0
+    if job.backend == TORCH:
+        return cast("BackendModel", segcore.from_pretrained(job.checkpoint).to(_device(job.device)))
+    model = find_backend(job.backend)(job.checkpoint, job.device, job.threads)
+    _check_network(model, job.backend)
+    return model
 
 
-def _predicted(
-    job: Job,
-    model: SegmentationModel,
-    reading: Reading,
-    kinds: Kinds,
-    settings: str,
-    images: Sequence[Input],
-    work: Path,
-) -> Iterator[tuple[Input, Finished | Exception]]:
-    """Yield each image with its result or what went wrong; one is read and one is written while one is predicted."""
-    assert model.config is not None
-    channels: int = model.config["in_channels"]
-    colours = palette(len(kinds.names) + kinds.separate)
-    writing: deque[tuple[Input, Future[Finished]]] = deque()
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        following = iter(images)
-        ahead = deque(reader.submit(_read, image, channels, job.reading) for image in [*_first(following)])
-        try:
-            for image in images:
-                loading = ahead.popleft()
-                ahead.extend(reader.submit(_read, other, channels, job.reading) for other in _first(following))
-                try:
-                    pixels, source = loading.result()
-                    labels, probabilities = _result(job, model, reading, pixels)
-                except Exception as error:
-                    yield image, _named(image, error)
-                    continue
-                arguments = (source, pixels, labels, probabilities, colours)
-                writing.append((image, writer.submit(save, job.out, work, image, kinds, settings, *arguments)))
-                del pixels, labels, probabilities, loading, arguments
-                while len(writing) > 1:
-                    written, future = writing.popleft()
-                    yield written, future.result()
-            for written, future in writing:
-                yield written, future.result()
-        finally:
-            for loading in ahead:
-                loading.cancel()
+def _check_network(model: BackendModel, backend: str) -> None:
+    config = getattr(model, "config", None)
+    missing = [name for name in ("tile_step", "digest") if not hasattr(model, name)]
+    if isinstance(config, dict):
+        missing += [f"config[{key!r}]" for key in ("in_channels", "classes", "activation") if key not in config]
+    else:
+        missing.append("config")
+    if missing or not callable(model):
+        raise PluginError(
+            f"backend {backend!r} returned {type(model).__name__}, which lacks {', '.join(missing) or 'a call'}: see "
+            f"segcore_plugin_predict.BackendModel. It may be made for another version of segcore-plugin-predict.",
+            phase="contract",
+        )
 
 
-def _first(images: Iterator[Input]) -> list[Input]:
-    found = next(images, None)
-    return [] if found is None else [found]
-
-
-def _read(image: Input, channels: int, options: ReadOptions) -> tuple[np.ndarray, dict[str, int]]:
-    source = source_of(image.path)  # before it is read: a file that changes meanwhile is predicted again
-    return read(image.path, channels, options), source
-
-
-def _named(image: Input, error: Exception) -> Exception:
-    """Return an error whose message names the image."""
-    if str(image.path) in str(error):
+def _named(image: Input, error: Exception) -> InputError:
+    """Return an error whose message begins with the image."""
+    if isinstance(error, InputError) and str(image.path) in str(error):
         return error
-    return segcore.InputError(f"{image.path}: {type(error).__name__}: {error}")
+    return InputError(f"{image.path}: {type(error).__name__}: {error}")
 
 
-def _result(
-    job: Job, model: SegmentationModel, reading: Reading, pixels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the labels, and the probabilities if they are asked for."""
-    height, width = pixels.shape[:2]
-    tile = job.tile if job.tile is not None else TILE if height * width > LARGE else 0
-    predicted = predict_tiled(
-        model,
-        pixels,
-        tile or None,
-        min(job.overlap, max(tile - 1, 0)),
-        blend=job.blend,
-        batch=job.batch,
-        output=reading.output,
-        flips=job.flips,
-        multilabel=job.multilabel,
-        threshold=job.threshold,
-    )
-    if reading.output == "labels":
-        return predicted.numpy(), None
-    classes = len(predicted)
-    separate = classes > 1 and reading.separate(classes)
-    labels = torch.empty(
-        predicted.shape if separate else predicted.shape[1:], dtype=torch.uint8 if classes <= 256 else torch.int32
-    )
-    Reading("labels", probable=True, multilabel=reading.multilabel, threshold=job.threshold).labels(predicted, labels)
-    return labels.numpy(), predicted.numpy()
-
-
-def _kinds(model: SegmentationModel, reading: Reading, job: Job) -> Kinds:
-    assert model.config is not None
+def _kinds(model: BackendModel, reading: Reading, job: Job) -> Kinds:
     classes: int = model.config["classes"]
     given = model.config.get("class_names")
     names = tuple(given or (f"class {index}" for index in range(classes)))
@@ -193,8 +260,8 @@ def _kinds(model: SegmentationModel, reading: Reading, job: Job) -> Kinds:
     return Kinds(names, bool(given), separate, job.probabilities, job.overlays)
 
 
-def _settings(model: SegmentationModel, job: Job) -> str:
-    options = ("flips", "tile", "overlap", "blend", "threshold", "multilabel")
+def _settings(model: BackendModel, job: Job) -> str:
+    options = ("backend", "flips", "tile", "overlap", "blend", "threshold", "multilabel")
     reading = ("bands", "alpha", "full_scale", "frame")
     return fingerprint(
         model,
@@ -210,31 +277,3 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise OptionValueError(f"--device {name!r} cannot be used: {reason}") from error
-
-
-def keep_memory() -> None:
-    """Let this process keep freed memory: glibc gives the large buffers of each forward back and fetches them again.
-
-    For a program that does nothing but predict; changes nothing where the C library is another one.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, 2**30)
-
-
-class _Speed(ProgressColumn):
-    """Images per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("- images/s" if speed is None else f"{speed:.1f} images/s")
-
-
-def _progress(console: Console, *, quiet: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=quiet or not console.is_terminal)

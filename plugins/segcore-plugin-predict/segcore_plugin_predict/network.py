@@ -7,11 +7,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from segcore import IncompatiblePartsError, OptionValueError, SegmentationModel, make_activation
+from segcore_plugin_predict.extensions import BackendModel
 
 Network = Callable[[Tensor], object]
 OUTPUTS = ("labels", "probabilities", "logits")
@@ -38,10 +40,15 @@ def at_rest(model: Network) -> Iterator[None]:
             module.training = mode
 
 
+def described(model: object) -> TypeGuard[BackendModel]:
+    """Return whether a model says itself what it is: ours, or a backend's."""
+    return isinstance(model, SegmentationModel) or hasattr(model, "tile_step")
+
+
 def stride_of(model: Network) -> int:
     """Return the multiple at which tiles must start to be sampled as in the whole image; 1 if nothing is known."""
     if not isinstance(model, SegmentationModel):
-        return 1
+        return model.tile_step if described(model) else 1
     strides: tuple[int, ...] = model.encoder.strides  # type: ignore[assignment]
     multiple: int = model.encoder.size_multiple  # type: ignore[assignment]
     return math.lcm(max(strides), multiple)
@@ -120,7 +127,7 @@ class Reading:
             raise OptionValueError(f"output={output!r} is unknown; it is {', '.join(map(repr, OUTPUTS))}.")
         if not 0 < threshold < 1:
             raise OptionValueError(f"threshold={threshold!r} is a probability between 0 and 1.")
-        config = model.config if isinstance(model, SegmentationModel) else None
+        config = model.config if described(model) else None
         activation = (config or {}).get("activation")
         if activation not in {None, "identity", *_PROBABILITIES} or (
             activation in _PROBABILITIES and output == "logits"

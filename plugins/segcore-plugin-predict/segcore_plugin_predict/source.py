@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 import segcore
-from segcore import InputError, Preprocessing, SegmentationModel
-from segcore_plugin_predict.network import Network
+from segcore import InputError, Preprocessing
+from segcore_plugin_predict.network import Network, described
 from segcore_plugin_predict.reading import array_of, fit_channels, read_image
 
 ImageLike = Tensor | np.ndarray | Image.Image | str | os.PathLike[str]
@@ -31,12 +31,12 @@ def preprocessing_of(model: Network, given: Preprocessing | str | None) -> Prepr
         return given
     if given != RECORDED:
         raise InputError(f"preprocessing={given!r}: it is a segcore.Preprocessing, {RECORDED!r} or None.")
-    if not isinstance(model, SegmentationModel):
+    if not described(model):
         raise InputError(
             "the model does not say how images are prepared. Pass preprocessing=segcore.Preprocessing(mean=..., "
             "std=...), or preprocessing=None for a tensor that is prepared already."
         )
-    return segcore.preprocessing(model)
+    return segcore.preprocessing(model)  # type: ignore[arg-type]  # reads nothing but the config
 
 
 class Source:

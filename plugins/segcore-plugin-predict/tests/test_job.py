@@ -481,16 +481,16 @@ class TestCommand:
                 assert all(f"`{name}`" in readme for name in option.opts if name.startswith("--")), option.opts
 
     def test_progress_has_speed_and_time_left(self, ready, monkeypatch):
-        from segcore_plugin_predict import job
+        from segcore_plugin_predict import driver
 
         shown = []
 
-        class Loud(job.Console):
+        class Loud(driver.Console):
             def __init__(self, **_):
                 super().__init__(file=io.StringIO(), force_terminal=True, width=120, record=True)
                 shown.append(self)
 
-        monkeypatch.setattr(job, "Console", Loud)
+        monkeypatch.setattr(driver, "Console", Loud)
         model, images, out = ready
         call(model, images, "-o", out)
         text = shown[0].export_text()
