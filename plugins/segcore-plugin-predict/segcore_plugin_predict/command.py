@@ -32,9 +32,12 @@ def parse_bands(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--tile",
     type=click.IntRange(0),
-    help="Height and width of tiles; 0 for whole images.  [default: 1024 for images of more than 2 million pixels]",
+    help="Height and width of tiles; 0 for whole images.  [default: for images of more than 2 million pixels the size "
+    "that the checkpoint was trained on, 1024 if it does not record it]",
 )
-@click.option("--overlap", type=click.IntRange(0), default=128, show_default=True, help="Pixels that tiles share.")
+@click.option(
+    "--overlap", type=click.IntRange(0), help="Pixels that tiles share.  [default: 128, or a quarter of smaller tiles]"
+)
 @click.option(
     "--blend",
     type=click.Choice(["gaussian", "linear", "crop"]),
@@ -91,7 +94,7 @@ def predict_command(
     overlays: bool,
     flips: str | None,
     tile: int | None,
-    overlap: int,
+    overlap: int | None,
     blend: str,
     batch: int,
     threshold: float,

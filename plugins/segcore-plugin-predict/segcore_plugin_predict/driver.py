@@ -39,6 +39,8 @@ def drive(job: Job, paths: Sequence[str], predict: Predict) -> int:
     images = find_inputs(paths, job.out)
     worker = Worker(job)
     console = Console(stderr=True)
+    if not job.quiet:
+        console.print(worker.tiling, markup=False, highlight=False, soft_wrap=True)
     with workplace(job.out) as work:
         done = {image: worker.finished(image) for image in images}
         results = {image: record for image, record in done.items() if record}

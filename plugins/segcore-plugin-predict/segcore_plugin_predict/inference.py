@@ -9,9 +9,11 @@ from torch import Tensor
 
 from segcore import InputError, OptionValueError, Preprocessing
 from segcore_plugin_predict.canvas import Apart, Blender, Cutter, Emit, InPlace
-from segcore_plugin_predict.network import Network, Reading, Scores, at_rest, stride_of
+from segcore_plugin_predict.network import Network, Reading, Scores, at_rest, stride_of, trained_size
 from segcore_plugin_predict.source import RECORDED, ImageLike, Source, preprocessing_of
 from segcore_plugin_predict.tiles import Span, spans
+
+TILE, OVERLAP = 512, 64  # of an image in a program that does not say
 
 
 def predict(
@@ -65,8 +67,8 @@ def predict(
 def predict_tiled(
     model: Network,
     image: ImageLike,
-    tile: int | tuple[int, int] | None = 512,
-    overlap: int | tuple[int, int] = 64,
+    tile: int | tuple[int, int] | str | None = RECORDED,
+    overlap: int | tuple[int, int] | None = None,
     *,
     blend: str = "gaussian",
     batch: int = 1,
@@ -88,8 +90,9 @@ def predict_tiled(
     Args:
         model: as in `predict`.
         image: as in `predict`; an array may be mapped from a file, of which each tile is read when it is needed.
-        tile: height and width of tiles, in pixels; None for the whole image. Smaller images are one tile.
-        overlap: least number of pixels that neighbours share.
+        tile: height and width of tiles, in pixels; ``"recorded"`` is the size of the images that the weights were
+            trained on, 512 if the model does not record it; None for the whole image. Smaller images are one tile.
+        overlap: least number of pixels that neighbours share; None for 64, or a quarter of a tile smaller than 256.
         blend: ``"gaussian"`` or ``"linear"`` weights that fall from a tile's centre, or ``"crop"``, which cuts in the
             middle of each overlap.
         batch: tiles per call of the model. More than 1 helps on a GPU and does not on a CPU.
@@ -115,17 +118,49 @@ def predict_tiled(
     scores = Scores(model, flips)
     if not isinstance(batch, int) or batch < 1:
         raise OptionValueError(f"batch={batch!r}: it is a number of tiles, at least 1.")
-    lengths = (tile, tile) if isinstance(tile, int) or tile is None else tile
-    shared = (overlap, overlap) if isinstance(overlap, int) else overlap
-    least = (lengths[0] or 0, lengths[1] or 0) if same_size else (0, 0)
-    source = Source(image, preprocessing_of(model, preprocessing), least)
     step = 1 if same_size else stride_of(model)
-    plan = [
-        spans(size, max(size, step), 0, blend, step) if length is None else spans(size, length, common, blend, step)
-        for size, length, common in zip(source.size, lengths, shared, strict=True)
-    ]
+    lengths = tile_lengths(tile, model, step)
+    least = lengths if same_size and lengths else (0, 0)
+    source = Source(image, preprocessing_of(model, preprocessing), least)
+    if lengths is None:
+        plan = [spans(size, max(size, step), 0, blend, step) for size in source.size]
+    else:
+        shared = overlaps(overlap, lengths)
+        axes = zip(source.size, lengths, shared, strict=True)
+        plan = [spans(size, length, common, blend, step) for size, length, common in axes]
     with at_rest(model):
         return _run(scores, source, plan, reading, blend, batch, out)
+
+
+def tile_lengths(
+    tile: int | tuple[int, int] | str | None, model: Network, step: int, otherwise: int = TILE
+) -> tuple[int, int] | None:
+    """Return height and width of tiles, None for those of the image.
+
+    Args:
+        tile: as in `predict_tiled`.
+        model: may record the size of its training.
+        step: a recorded size is at least this.
+        otherwise: what stands for a size that is not recorded.
+
+    Raises:
+        OptionValueError: for anything else.
+    """
+    if tile == RECORDED:
+        height, width = trained_size(model) or (otherwise, otherwise)
+        return max(height, step), max(width, step)
+    if isinstance(tile, int):
+        return tile, tile
+    if tile is None or (isinstance(tile, tuple) and len(tile) == 2):
+        return tile
+    raise OptionValueError(f"tile={tile!r}: it is a number of pixels, height and width, {RECORDED!r} or None.")
+
+
+def overlaps(overlap: int | tuple[int, int] | None, lengths: tuple[int, int], most: int = OVERLAP) -> tuple[int, int]:
+    """Return how many rows and columns tiles share at least; without a choice `most`, or a quarter of smaller tiles."""
+    if overlap is None:
+        return min(most, lengths[0] // 4), min(most, lengths[1] // 4)
+    return (overlap, overlap) if isinstance(overlap, int) else overlap
 
 
 def _run(

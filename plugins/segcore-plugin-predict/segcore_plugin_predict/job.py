@@ -13,23 +13,25 @@ import torch
 import segcore
 from segcore import InputError, OptionValueError, PluginError
 from segcore_plugin_predict.extensions import TORCH, BackendModel, find_backend
-from segcore_plugin_predict.inference import predict_tiled
+from segcore_plugin_predict.inference import overlaps, predict_tiled, tile_lengths
 from segcore_plugin_predict.inputs import Input
-from segcore_plugin_predict.network import Reading
+from segcore_plugin_predict.network import Reading, stride_of, trained_size
 from segcore_plugin_predict.pictures import palette
 from segcore_plugin_predict.reading import ReadOptions, read
 from segcore_plugin_predict.results import Finished, Kinds, finished, save, source_of
 from segcore_plugin_predict.settings import fingerprint
+from segcore_plugin_predict.source import RECORDED
 
 LARGE = 2_000_000  # pixels above which an image is predicted in tiles, unless the user says otherwise
-TILE = 1024
+TILE, OVERLAP = 1024, 128  # unless the checkpoint or the user says otherwise
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """The options of ``segcore predict``, which describes them; it can be pickled.
 
-    `tile` is None for the default and 0 for none; `workers` is None for what the engine chooses.
+    `tile` is None for the default and 0 for none, `overlap` None for the default, `workers` None for what the engine
+    chooses.
     """
 
     checkpoint: str
@@ -38,7 +40,7 @@ class Job:
     overlays: bool
     flips: str
     tile: int | None
-    overlap: int
+    overlap: int | None
     blend: str
     batch: int
     threshold: float
@@ -50,15 +52,6 @@ class Job:
     quiet: bool
     backend: str = TORCH
     workers: int | None = None
-
-    def check(self) -> None:
-        """Refuse options that contradict each other.
-
-        Raises:
-            OptionValueError: says which.
-        """
-        if self.tile and self.overlap >= self.tile:
-            raise OptionValueError(f"--overlap {self.overlap} must be less than --tile {self.tile}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +103,6 @@ class Worker:
     """
 
     def __init__(self, job: Job) -> None:
-        job.check()
         self.job = job
         self._model = load_model(job)
         segcore.preprocessing(self._model)  # type: ignore[arg-type]  # refused now rather than for each image
@@ -119,7 +111,24 @@ class Worker:
         )
         self.kinds = _kinds(self._model, self._reading, job)
         self.settings = _settings(self._model, job)
+        wanted = None if job.tile == 0 else job.tile or RECORDED
+        self._tile = tile_lengths(wanted, self._model, stride_of(self._model), TILE)
+        self._overlap = overlaps(job.overlap, self._tile, OVERLAP) if self._tile else (0, 0)
+        if self._tile and (self._overlap[0] >= self._tile[0] or self._overlap[1] >= self._tile[1]):
+            size = " x ".join(map(str, self._tile))
+            raise OptionValueError(f"--overlap {job.overlap} must be less than the tiles, {size} pixels. See --tile.")
         self._colours = palette(len(self.kinds.names) + self.kinds.separate)
+
+    @property
+    def tiling(self) -> str:
+        """What a user should know about tiles, a sentence."""
+        if self._tile is None:
+            return "Images are predicted whole."
+        origin = "as in training" if trained_size(self._model) else "since the checkpoint records no size of training"
+        size = f"{self._tile[0]} x {self._tile[1]} pixels"
+        if self.job.tile is not None:
+            return f"Images are predicted in tiles of {size}."
+        return f"Images of more than {LARGE / 1e6:g} million pixels are predicted in tiles of {size}, {origin}."
 
     def run(self, image: Input, work: Path) -> Finished:
         """Read, predict and save one image.
@@ -187,13 +196,12 @@ class Worker:
     def _result(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the labels, and the probabilities if they are asked for."""
         job, reading = self.job, self._reading
-        height, width = pixels.shape[:2]
-        tile = job.tile if job.tile is not None else TILE if height * width > LARGE else 0
+        whole = job.tile is None and pixels.shape[0] * pixels.shape[1] <= LARGE
         predicted = predict_tiled(
             self._model,
             pixels,
-            tile or None,
-            min(job.overlap, max(tile - 1, 0)),
+            None if whole else self._tile,
+            self._overlap,
             blend=job.blend,
             batch=job.batch,
             output=reading.output,

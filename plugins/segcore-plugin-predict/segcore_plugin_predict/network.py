@@ -54,6 +54,12 @@ def stride_of(model: Network) -> int:
     return math.lcm(max(strides), multiple)
 
 
+def trained_size(model: Network) -> tuple[int, int] | None:
+    """Return height and width of the images that the weights were trained on, if the model records them."""
+    size = (model.config or {}).get("image_size") if described(model) else None
+    return (int(size[0]), int(size[1])) if size else None
+
+
 class Scores:
     """Calls a model on batches of tiles and returns its mask as float32, averaged over flips.
 

@@ -70,7 +70,7 @@ def images(tmp_path):
 
 def job(checkpoint, out, **options):
     values = {
-        "probabilities": False, "overlays": False, "flips": "", "tile": None, "overlap": 128, "blend": "gaussian",
+        "probabilities": False, "overlays": False, "flips": "", "tile": None, "overlap": None, "blend": "gaussian",
         "batch": 1, "threshold": 0.5, "multilabel": None, "reading": ReadOptions(), "device": None, "threads": None,
         "again": False, "quiet": True,
     }  # fmt: skip
@@ -278,10 +278,6 @@ class TestWorker:
             monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
             with pytest.raises(OptionValueError, match="No space left"):
                 worker.run(third, work)
-
-    def test_a_refused_option_is_refused_before_the_model_is_loaded(self, tmp_path):
-        with pytest.raises(OptionValueError, match="--overlap 128 must be less than --tile 64"):
-            Worker(job("absent", tmp_path / "out", tile=64))
 
 
 def test_extensions_are_found_without_torch():

@@ -125,6 +125,29 @@ class TestTiles:
             torch.testing.assert_close(logits, predict(pointwise, part, preprocessing=HALF, output="logits"))
         assert shapes == {(48, 48)}
 
+    def test_the_default_tile_is_the_size_of_training_or_else_512(self):
+        model = tiny(depth=3)
+        seen = []
+        model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+
+        def of(**options):
+            seen.clear()
+            predict_tiled(model, torch.zeros(3, 600, 700), preprocessing=None, **options)
+            return set(seen)
+
+        assert max(of()) == (512, 512)
+        model.config["image_size"] = [128, 256]
+        assert max(of()) == (128, 256)
+        model.config["image_size"] = [4, 300]
+        assert max(of()) == (8, 300), "at least the stride"
+        assert of(tile=None) == {(600, 700)}
+        assert max(of(tile=64)) == (64, 64)
+
+    @pytest.mark.parametrize("tile", ["whole", 1.5, (1, 2, 3)])
+    def test_what_is_no_size_of_a_tile(self, image, tile):
+        with pytest.raises(OptionValueError, match="tile="):
+            predict_tiled(pointwise, image, tile, preprocessing=None)
+
     def test_a_result_in_a_tensor_that_was_there(self, image):
         out = torch.empty(150, 211, dtype=torch.uint8)
         assert predict_tiled(pointwise, image, 64, 8, preprocessing=None, out=out) is out

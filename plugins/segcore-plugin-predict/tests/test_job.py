@@ -139,6 +139,22 @@ class TestResults:
         call(model, images / "1.png", "-o", out, "--tile", 0)
         assert np.array_equal(np.asarray(Image.open(out / "1.png")), predict(network, images / "1.png"))
 
+    def test_large_images_have_tiles_of_the_size_of_training(self, tmp_path, monkeypatch):
+        from segcore_plugin_predict import job
+
+        monkeypatch.setattr(job, "LARGE", 1000)
+        checkpoint(tmp_path / "model").save_pretrained(tmp_path / "model", preprocessing=HALF, image_size=(24, 36))
+        images, out = photographs(tmp_path / "in", 1), tmp_path / "out"
+        assert "tiles of 24 x 36 pixels, as in training" in call(tmp_path / "model", images, "-o", out)
+        network = segcore.from_pretrained(tmp_path / "model")
+        tiled = predict_tiled(network, images / "0.png", (24, 36), (6, 9))
+        assert np.array_equal(np.asarray(Image.open(out / "0.png")), tiled)
+        assert torch.equal(predict_tiled(network, images / "0.png"), tiled)
+        assert not torch.equal(predict(network, images / "0.png"), tiled)
+        with pytest.raises(segcore.OptionValueError, match="--overlap 30 must be less than the tiles, 24 x 36"):
+            call(tmp_path / "model", images, "-o", out, "--overlap", 30)
+        assert "in tiles of" not in call(tmp_path / "model", images, "-o", out, "--quiet")
+
     def test_one_class_and_its_threshold(self, tmp_path):
         checkpoint(tmp_path / "model", classes=1, names=("leaf",))
         images = photographs(tmp_path / "in", 1)
@@ -226,7 +242,7 @@ class TestFailures:
             (("model", "in", "-o", "in"), 2, "Choose another --out"),
             (("model", "in/0.png", "-o", "in"), 2, "lies in the result folder"),
             (("model", "in", "other", "-o", "out"), 2, "would both be called '0.png'"),
-            (("model", "in", "-o", "out", "--tile", "64"), 2, "--overlap 128 must be less"),
+            (("model", "in", "-o", "out", "--tile", "64", "--overlap", "64"), 2, "--overlap 64 must be less"),
             (("model", "in", "-o", "out", "--bands", "a"), 2, "numbers with commas"),
             (("model", "in", "-o", "out", "--device", "nonsense"), 2, "--device 'nonsense' cannot be used"),
             (("model", "in", "-o", "model/config.json/x"), 2, "cannot be written to"),

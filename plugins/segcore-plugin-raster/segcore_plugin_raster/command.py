@@ -14,7 +14,12 @@ from segcore_plugin_predict import parse_bands
 @click.argument("paths", nargs=-1, required=True)
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Result folder.")
 @click.option("--probabilities", is_flag=True, help="Write probabilities, one band for each class, not labels.")
-@click.option("--core", type=click.IntRange(16), default=512, show_default=True, help="Windows, and blocks written.")
+@click.option(
+    "--core",
+    type=click.IntRange(16),
+    help="Windows, and blocks written.  [default: the size that the checkpoint was trained on, at least 256; 512 if it "
+    "does not record it]",
+)
 @click.option("--halo", type=click.IntRange(0), default=128, show_default=True, help="Pixels seen around a window.")
 @click.option("--bands", callback=parse_bands, metavar="N,N,...", help="Bands to take, counted from 1.")
 @click.option("--full-scale", type=float, help="The value that counts as 1.  [default: 255, 65535, or 1 for floats]")
@@ -38,7 +43,7 @@ def raster_command(
     paths: tuple[str, ...],
     out: Path,
     probabilities: bool,
-    core: int,
+    core: int | None,
     halo: int,
     bands: tuple[int, ...] | None,
     full_scale: float | None,

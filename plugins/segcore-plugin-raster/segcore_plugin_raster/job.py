@@ -17,7 +17,7 @@ from segcore_plugin_predict import find_inputs, fingerprint
 
 import segcore
 from segcore import OptionValueError, SegcoreError
-from segcore_plugin_raster.windows import predict_raster
+from segcore_plugin_raster.windows import default_core, predict_raster
 
 TAG = "SEGCORE_PREDICTION"
 SOME_FAILED = 3
@@ -44,9 +44,15 @@ def run(
         torch.set_num_threads(threads)
     model = segcore.from_pretrained(checkpoint)
     segcore.preprocessing(model)  # refused now rather than for each raster
-    settings = fingerprint(model, dict(options))
+    options = {**options, "core": options["core"] or default_core(model)}
+    settings = fingerprint(model, options)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     console = Console(stderr=True)
+    if not quiet:
+        size = (model.config or {}).get("image_size")
+        trained = f" (trained on {size[0]} x {size[1]})" if size else ""
+        seen = f"each seen with {options['halo']} more on every side"
+        console.print(f"Windows of {options['core']} x {options['core']} pixels{trained}, {seen}.", highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("windows"))
     done, before, failed = 0, 0, 0
     with Progress(

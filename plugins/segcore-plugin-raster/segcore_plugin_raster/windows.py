@@ -28,6 +28,7 @@ CACHE = 64 * 2**20  # bytes; GDAL's own default is a share of the machine's memo
 NATURAL = {"uint8": 255.0, "uint16": 65535.0}
 OUTPUTS = ("labels", "probabilities")
 NO_LABEL = 255
+CORE, LEAST_CORE = 512, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def predict_raster(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
-    core: int = 512,
+    core: int | None = None,
     halo: int = 128,
     output: str = "labels",
     bands: Sequence[int] | None = None,
@@ -80,7 +81,8 @@ def predict_raster(
         model: with preprocessing, or pass it.
         source: anything that GDAL reads; windows are read as they are needed.
         target: the GeoTIFF; it appears under its name when it is whole.
-        core: height and width of windows, and of the blocks of the result; a multiple of 16 and of the stride.
+        core: height and width of windows, and of the blocks of the result; a multiple of 16 and of the stride. None for
+            `default_core`.
         halo: pixels around it; made a multiple of the stride.
         output: ``"labels"``, one band of uint8 with a colour table, or for a model with the activation sigmoid one
             band of 0 and 1 for each class; or ``"probabilities"``, one band of float32 for each class.
@@ -102,7 +104,8 @@ def predict_raster(
         OptionValueError: for values that cannot work.
         WeightsError: the model records no preprocessing.
     """
-    step = math.lcm(max(model.encoder.strides), model.encoder.size_multiple)  # type: ignore[arg-type]
+    step = _step(model)
+    core = default_core(model) if core is None else core
     _check(core, halo, step, output)
     halo = -(-halo // step) * step
     how = preprocessing or segcore.preprocessing(model)
@@ -125,6 +128,21 @@ def predict_raster(
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def default_core(model: SegmentationModel) -> int:
+    """Return the height and width of windows where nobody chooses them, in pixels.
+
+    The shorter side of the images that the weights were trained on, if the model records it, made a multiple of 16 and
+    of the stride, and at least 256, since a halo costs more the smaller the window is; else 512.
+    """
+    size = (model.config or {}).get("image_size")
+    multiple = math.lcm(16, _step(model))
+    return -(-max(min(size), LEAST_CORE) // multiple) * multiple if size else -(-CORE // multiple) * multiple
+
+
+def _step(model: SegmentationModel) -> int:
+    return math.lcm(max(model.encoder.strides), model.encoder.size_multiple)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

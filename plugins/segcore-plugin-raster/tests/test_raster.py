@@ -128,6 +128,13 @@ class TestResult:
         predict_raster(model, source, tmp_path / "c.tif", core=64, halo=48)
         assert np.array_equal(read(tmp_path / "b.tif"), read(tmp_path / "c.tif"))
 
+    @pytest.mark.parametrize(("size", "core"), [(None, 512), ((400, 300), 304), ((64, 64), 256), ((512, 640), 512)])
+    def test_windows_have_the_size_of_training(self, tmp_path, size, core):
+        model, source = network(depth=2), raster(tmp_path / "a.tif", smooth(height=16, width=700))
+        model.config["image_size"] = None if size is None else list(size)
+        with rasterio.open(predict_raster(model, source, tmp_path / "b.tif", halo=0)) as file:
+            assert file.block_shapes[0][1] == core
+
     def test_probabilities_have_a_band_for_each_class(self, tmp_path):
         model, values = network(), smooth(height=48, width=64)
         predict_raster(model, raster(tmp_path / "a.tif", values), tmp_path / "b.tif", output="probabilities", flips="h")
@@ -276,6 +283,7 @@ class TestCommand:
         words = (tmp_path / "model", images, "-o", tmp_path / "out", "--core", 64, "--halo", 16)
         assert self.call(*words) == 3
         told = capfd.readouterr()
+        assert "Windows of 64 x 64 pixels, each seen with 16 more" in told.err
         assert "Predicted 2 of 3 rasters, 1 failed" in told.out
         assert "Skipped " in told.err
         assert "bad.tif" in told.err
