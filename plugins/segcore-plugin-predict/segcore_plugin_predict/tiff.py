@@ -27,7 +27,8 @@ DTYPES = {(1, 8): "u1", (1, 16): "u2", (3, 32): "f4"}
 _REDUCED_OR_MASK = 1 | 4
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 258, 259, 262, 274, 277
 _STRIPS, _STRIP_SIZES, _ROWS, _TILES, _TILE_SIZES, _TILE_WIDTH, _TILE_HEIGHT = 273, 279, 278, 324, 325, 322, 323
-_PLANAR, _PREDICTOR, _FORMAT, _KIND = 284, 317, 339, 254
+_PLANAR, _PREDICTOR, _FORMAT, _KIND, _EXTRA = 284, 317, 339, 254, 338
+_TRANSPARENCY = {1, 2}
 
 
 def is_tiff(file: BinaryIO) -> bool:
@@ -93,7 +94,7 @@ def read_bands(
     check_frames(sum(not page.get(_KIND, 0) & _REDUCED_OR_MASK for page in pages), len(pages))
     page = pages[frame or 0]
     samples, bits = page.get(_SAMPLES, 1), page.get(_BITS, (1,))
-    if samples < 2 or (samples <= 4 and set(bits) == {8}):
+    if samples < 2 or (samples <= 4 and set(bits) == {8} and not _is_bare(page, samples)):
         return None
     check_size(page.get(_WIDTH, 0), page.get(_HEIGHT, 0))
     layout = _layout(page, samples, bits)
@@ -111,6 +112,12 @@ def read_bands(
         for start in range(0, len(addresses), each)
     ]
     return np.ascontiguousarray(_upright(np.concatenate(bands, axis=2), page.get(_ORIENTATION, 1)))
+
+
+def _is_bare(page: ImageFileDirectory_v2, samples: int) -> bool:
+    """Return whether the bands are neither colours nor grey with transparency, for which Pillow has modes."""
+    extra = page.get(_EXTRA, ())
+    return page.get(_PHOTOMETRIC, 1) in {0, 1} and not (samples == 2 and extra and extra[0] in _TRANSPARENCY)
 
 
 def _layout(page: ImageFileDirectory_v2, samples: int, bits: tuple[int, ...]) -> _Layout:

@@ -127,6 +127,13 @@ class TestOrientation:
         picture.getexif()[ORIENTATION] = number
         assert np.array_equal(read_image(tmp_path / "a.tif")[..., :3], np.asarray(ImageOps.exif_transpose(picture)))
 
+    @pytest.mark.parametrize("samples", [2, 3, 4])
+    @pytest.mark.parametrize("planar", [False, True])
+    def test_tiffs_of_few_bands_that_are_no_colours(self, tmp_path, samples, planar):
+        few = RNG.integers(0, 256, (5, 7, samples), np.uint8)
+        (tmp_path / "a.tif").write_bytes(tiff(few, planar=planar))
+        assert np.array_equal(read_image(tmp_path / "a.tif"), few)
+
 
 class TestModes:
     def test_grey_for_three_channels_and_colour_for_one(self, tmp_path):
