@@ -19,7 +19,7 @@ class Transform(Protocol):
     """What albumentations' transforms look like."""
 
     def __call__(self, *, image: np.ndarray, mask: np.ndarray) -> Mapping[str, Any]:
-        """Return ``{"image": ..., "mask": ...}``."""
+        """Return ``{"image": ..., "mask": ...}``; the mask is (H, W), or (H, W, classes) of 0, 1 and 255."""
 
 
 class Augmentation:
@@ -60,7 +60,7 @@ class Augmentation:
         self.brightness, self.contrast, self.noise = brightness, contrast, noise
 
     def __call__(self, *, image: np.ndarray, mask: np.ndarray) -> dict[str, np.ndarray]:
-        """Return image (H, W, C) and mask (H, W), changed together, in their own dtypes."""
+        """Return image (H, W, C) and mask (H, W) or (H, W, classes), changed together, in their own dtypes."""
         if torch.rand(()) < self.hflip:
             image, mask = image[:, ::-1], mask[:, ::-1]
         if torch.rand(()) < self.vflip:
@@ -91,7 +91,7 @@ def _between() -> float:
 
 def _resized(x: Tensor, mask: np.ndarray, factor: float) -> tuple[Tensor, np.ndarray]:
     """Return image (C, H, W) and mask at another size: bilinear without aliasing, and nearest."""
-    height, width = (max(1, round(side * factor)) for side in mask.shape)
+    height, width = (max(1, round(side * factor)) for side in mask.shape[:2])
     x = F.interpolate(x[None], (height, width), mode="bilinear", antialias=factor < 1)[0]
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.int64)
@@ -151,13 +151,16 @@ class _Torchvision:
         if image.dtype == np.uint16:  # torchvision does not know it
             x = x.float() / 65535
         labels = torch.from_numpy(mask.astype(np.int64))
-        pair = tv_tensors.Image(x.permute(2, 0, 1)), tv_tensors.Mask(labels)
-        changed, labels = self.transform(*pair)
-        return {"image": changed.as_subclass(Tensor), "mask": labels.as_subclass(Tensor)}
+        pair = (
+            tv_tensors.Image(x.permute(2, 0, 1)),
+            tv_tensors.Mask(labels.permute(2, 0, 1) if mask.ndim == 3 else labels),
+        )
+        changed, labels = (value.as_subclass(Tensor) for value in self.transform(*pair))
+        return {"image": changed, "mask": labels.permute(1, 2, 0) if mask.ndim == 3 else labels}
 
 
 def apply(transform: Transform, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a transform makes of image (H, W, C) and mask (H, W), as arrays of these forms.
+    """Return what a transform makes of image (H, W, C) and mask (H, W) or (H, W, classes), as arrays of these forms.
 
     Raises:
         InputError: it returns something else, or image and mask of different sizes.
@@ -177,9 +180,11 @@ def apply(transform: Transform, image: np.ndarray, mask: np.ndarray) -> tuple[np
         new = new[..., None]
     if new.dtype == np.float64:
         new = new.astype(np.float32)
-    if new.ndim != 3 or labels.shape != new.shape[:2] or labels.dtype.kind not in "iu":
+    wanted = (*new.shape[:2], *mask.shape[2:])
+    if new.ndim != 3 or labels.shape != wanted or labels.dtype.kind not in "iu":
+        form = "(H, W)" if mask.ndim == 2 else f"(H, W, {mask.shape[2]})"
         raise InputError(
-            f"a transform must return an image (H, W, C) and integer labels (H, W) of one size, got "
+            f"a transform must return an image (H, W, C) and integer labels {form} of one size, got "
             f"{new.dtype} {new.shape} and {labels.dtype} {labels.shape}. Leave normalisation and tensors to the data."
         )
     return new, labels.astype(mask.dtype)

@@ -47,6 +47,7 @@ def make_data(settings: Settings, preprocessing: segcore.Preprocessing) -> Segme
         "classes": classes,
         "labels": settings.label,
         "ignore_label": settings.ignore_label,
+        "multilabel": settings.multilabel,
         "channels": settings.channels,
         "preprocessing": preprocessing,
         "crop": settings.crop,
@@ -79,6 +80,7 @@ def make_data(settings: Settings, preprocessing: segcore.Preprocessing) -> Segme
         val_images=settings.val_images,
         val_masks=settings.val_masks,
         mask_suffix=settings.mask_suffix,
+        class_folders=settings.class_folders,
         **options,
     )
 
@@ -99,6 +101,7 @@ def make_task(settings: Settings, model: SegmentationModel, ignore: int, steps: 
     task = SegmentationTask(
         model,
         settings.loss,
+        mode="multilabel" if settings.multilabel else None,
         loss_options=settings.loss_option,
         ignore_index=ignore,
         optimizer=settings.optimizer,

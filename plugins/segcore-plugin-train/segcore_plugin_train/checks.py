@@ -21,7 +21,7 @@ class Checked:
     """What was found.
 
     Attributes:
-        pixels: of each class, int64 (classes,); None if masks were not read.
+        pixels: of each class, int64 (classes,), of background and object for one; None if masks were not read.
         sizes: height and width of each pair that can be used.
         problems: what is wrong with each of the others; begins with its name.
     """
@@ -52,8 +52,7 @@ def check_pairs(
         try:
             if how == "full":
                 _, mask = pair(source, index, reading)
-                counts = np.bincount(mask.ravel(), minlength=reading.labels.ignore + 1)
-                return counts[: reading.labels.last + 1], (mask.shape[0], mask.shape[1]), None
+                return reading.labels.count(mask), (mask.shape[0], mask.shape[1]), None
             image, size = source.sizes(index)
             wrong = f"{source.names[index]}: the image has the size {image} and its mask {size}, width and height."
             return None, (size[1], size[0]), wrong if image != size else None

@@ -13,7 +13,20 @@ import click
 from segcore_plugin_train.settings import FIELDS, Settings, parse_assignment, read_settings
 
 _TYPES: dict[str, type] = {"str": str, "int": int, "float": float}
-_DATA = ("images", "masks", "mask_suffix", "table", "names", "label", "ignore_label", "bands", "full_scale", "alpha")
+_DATA = (
+    "images",
+    "masks",
+    "mask_suffix",
+    "multilabel",
+    "class_folders",
+    "table",
+    "names",
+    "label",
+    "ignore_label",
+    "bands",
+    "full_scale",
+    "alpha",
+)
 
 
 def _options(names: list[str]) -> Callable[[Any], Any]:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from segcore import OptionValueError, Preprocessing
 from segcore_plugin_train.augment import as_transform
+from segcore_plugin_train.bands import LabelBands, check_class_folders
 from segcore_plugin_train.checks import CHECKS, Checked, check_pairs, refuse
 from segcore_plugin_train.dataset import Groups, TrainSet, WholeSet, by_size
 from segcore_plugin_train.engine import LightningDataModule
@@ -36,6 +37,8 @@ class SegmentationData(LightningDataModule):
         classes: number of classes; 1 is one class against the background.
         labels: what numbers or colours in masks mean; see `LabelMap`.
         ignore_label: number in masks that does not count.
+        multilabel: whether a pixel may have several classes: masks have a band of 0 and 1 for each class; see
+            `segcore_plugin_train.bands.LabelBands`.
         channels: of the images, as the model takes them.
         preprocessing: of the model; None is ImageNet's mean and standard deviation, fitted to `channels`.
         crop: height and width of samples, or one number for both; None leaves images as the transform gives them.
@@ -61,6 +64,7 @@ class SegmentationData(LightningDataModule):
         classes: int,
         labels: Mapping[Any, Any] | None = None,
         ignore_label: int | None = None,
+        multilabel: bool = False,
         channels: int = 3,
         preprocessing: Preprocessing | None = None,
         crop: int | tuple[int, int] | None = 256,
@@ -97,7 +101,8 @@ class SegmentationData(LightningDataModule):
         }
         if shared:
             raise OptionValueError(f"{shorten(sorted(shared))}: a pair cannot both train and validate.")
-        self.reading = Reading(channels, LabelMap(classes, labels, ignore_label), dict(read_options or {}))
+        kind = LabelBands if multilabel else LabelMap
+        self.reading = Reading(channels, kind(classes, labels, ignore_label), dict(read_options or {}))
         self.preprocessing = (preprocessing or IMAGENET).for_channels(channels)
         self.crop = (crop, crop) if isinstance(crop, int) else crop
         if self.crop is not None and min(self.crop) < 1:
@@ -121,6 +126,7 @@ class SegmentationData(LightningDataModule):
         val_images: str | os.PathLike[str] | None = None,
         val_masks: str | os.PathLike[str] | None = None,
         mask_suffix: str = "",
+        class_folders: Sequence[str] = (),
         **options: Any,
     ) -> SegmentationData:
         """Return the data of two folders, and of two others to validate with if they are given.
@@ -131,12 +137,15 @@ class SegmentationData(LightningDataModule):
             val_images: folder; None divides the first two.
             val_masks: folder.
             mask_suffix: what the names of masks have before the ending.
+            class_folders: folders below the folders of masks, one for each class; needs ``multilabel=True``.
             **options: of `SegmentationData`.
         """
+        check_class_folders(class_folders, options.get("multilabel", False), options.get("classes"))
         if (val_images is None) != (val_masks is None):
             raise OptionValueError("val_images and val_masks belong together; give both.")
-        val = None if val_images is None or val_masks is None else pairs_of_folders(val_images, val_masks, mask_suffix)
-        return cls(pairs_of_folders(images, masks, mask_suffix), val, **options)
+        more = mask_suffix, class_folders
+        val = None if val_images is None or val_masks is None else pairs_of_folders(val_images, val_masks, *more)
+        return cls(pairs_of_folders(images, masks, *more), val, **options)
 
     @classmethod
     def from_table(cls, path: str | os.PathLike[str], **options: Any) -> SegmentationData:
@@ -227,7 +236,10 @@ class SegmentationData(LightningDataModule):
         self.last_step = last_step
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Return the batches of the current epoch: images (N, C, H, W) float32 and labels (N, H, W)."""
+        """Return the batches of the current epoch: images (N, C, H, W) float32, and labels.
+
+        Labels are (N, H, W), or (N, classes, H, W) where a pixel may have several.
+        """
         rank, processes, passed = self._place()
         plan = self.plan(processes)
         epoch = self.first_epoch + passed

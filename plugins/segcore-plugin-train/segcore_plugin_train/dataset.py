@@ -46,7 +46,7 @@ class TrainSet(Dataset[tuple[Tensor, Tensor]]):
         return len(self.indices)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """Return image (C, H, W) float32 and labels (H, W), uint8 or int32, of a sampler's key."""
+        """Return image (C, H, W) float32 and labels, see `as_labels`, of a sampler's key."""
         seed, place = key
         seed_all(seed, self.transform)
         index = self.indices[place]
@@ -62,7 +62,7 @@ class TrainSet(Dataset[tuple[Tensor, Tensor]]):
             image, mask = image[area], mask[area]
         x, labels = self.preprocessing(np.ascontiguousarray(image)), as_labels(mask)
         if self.crop is not None:
-            right, below = self.crop[1] - labels.shape[1], self.crop[0] - labels.shape[0]
+            right, below = self.crop[1] - labels.shape[-1], self.crop[0] - labels.shape[-2]
             if right or below:  # zero is the mean colour
                 x = F.pad(x, (0, right, 0, below))
                 labels = F.pad(labels, (0, right, 0, below), value=self.reading.labels.ignore)
@@ -75,8 +75,7 @@ class TrainSet(Dataset[tuple[Tensor, Tensor]]):
         for _ in range(TRIES if tops or lefts else 1):
             corner = int(torch.randint(tops + 1, ())), int(torch.randint(lefts + 1, ()))
             part = mask[corner[0] : corner[0] + height, corner[1] : corner[1] + width]
-            part = part[part != self.reading.labels.ignore]
-            if part.size and np.bincount(part).max() < ENOUGH * part.size:
+            if self.reading.labels.largest_share(part) < ENOUGH:
                 break
         return corner
 
@@ -99,20 +98,20 @@ class WholeSet(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self.indices)
 
     def __getitem__(self, place: int) -> tuple[Tensor, Tensor, int]:
-        """Return image (C, H, W) float32, labels (H, W), and the index in the source."""
+        """Return image (C, H, W) float32, labels, see `as_labels`, and the index in the source."""
         index = self.indices[place]
         image, mask = pair(self.source, index, self.reading)
         return self.preprocessing(np.ascontiguousarray(image)), as_labels(mask), index
 
 
 def pair(source: Source, index: int, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
-    """Return image (H, W, C) and mask (H, W).
+    """Return image (H, W, C) and mask (H, W), or (H, W, classes) where a pixel may have several.
 
     Raises:
         InputError: one cannot be read, or their sizes differ.
     """
     image, mask = source.image(index, reading), source.mask(index, reading)
-    if image.shape[:2] != mask.shape:
+    if image.shape[:2] != mask.shape[:2]:
         raise InputError(
             f"{source.names[index]}: the image is {image.shape[1]} x {image.shape[0]} pixels and its mask "
             f"{mask.shape[1]} x {mask.shape[0]}. Resize the mask without interpolation (nearest neighbour)."
@@ -121,7 +120,12 @@ def pair(source: Source, index: int, reading: Reading) -> tuple[np.ndarray, np.n
 
 
 def as_labels(mask: np.ndarray) -> Tensor:
-    """Return labels as a tensor that torch can compute with: uint8, or int32 instead of uint16."""
+    """Return labels as a tensor that torch can compute with: uint8, or int32 instead of uint16.
+
+    Its shape is (H, W), or (classes, H, W) where a pixel may have several.
+    """
+    if mask.ndim == 3:
+        mask = np.moveaxis(mask, -1, 0)
     if mask.dtype == np.uint16:
         mask = mask.astype(np.int32)
     return torch.from_numpy(np.ascontiguousarray(mask))

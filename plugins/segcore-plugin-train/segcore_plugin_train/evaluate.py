@@ -18,6 +18,8 @@ from segcore_plugin_train.dataset import WholeSet, by_size
 from segcore_plugin_train.sources import Reading, Source
 from segcore_plugin_train.task import classes_of, iou_of_each, main_output
 
+OUTCOMES = ("rightly not", "wrongly found", "missed", "found")
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -25,12 +27,15 @@ class Evaluation:
 
     Attributes:
         names: of the classes; of background and object for one class.
-        matrix: pixels of each class, the row, that were taken for each class, the column.
+        matrix: pixels of each class, the row, that were taken for each class, the column. Where a pixel may have
+            several classes, a row for each class with numbers of pixels: rightly not found, wrongly found, missed,
+            found.
         iou: of each class that has a score, None for a class that neither is there nor was predicted. For one class
             the background has none.
         mean_iou: mean of these.
-        accuracy: share of pixels that are right.
+        accuracy: share of pixels that are right; of pixels and classes where a pixel may have several.
         images: name and mean IoU of each image, the worst first; None where no pixel counts.
+        multilabel: whether a pixel may have several classes.
     """
 
     names: list[str]
@@ -39,6 +44,17 @@ class Evaluation:
     mean_iou: float | None
     accuracy: float | None
     images: list[tuple[str, float | None]]
+    multilabel: bool = False
+
+    @property
+    def pixels(self) -> list[int]:
+        """Number of pixels of each class in truth."""
+        return [sum(row[2:]) if self.multilabel else sum(row) for row in self.matrix]
+
+    @property
+    def columns(self) -> list[str]:
+        """Titles of the columns of `matrix`."""
+        return list(OUTCOMES) if self.multilabel else self.names
 
     @classmethod
     def of(cls, confusion: metrics.ConfusionMatrix, names: Sequence[str], images: dict[str, float]) -> Evaluation:
@@ -49,15 +65,16 @@ class Evaluation:
             shown = ["background", *(names or ["object"])]
         scores = [_or_none(value) for value in confusion.score("iou", average=None).flatten().tolist()]
         matrix = confusion.matrix.cpu()
-        pixels = int(matrix.sum())
+        pixels, right = int(matrix.sum()), int(matrix.diagonal(dim1=-2, dim2=-1).sum())
         ranked = sorted(images.items(), key=lambda item: (math.isnan(item[1]), item[1], item[0]))
         return cls(
             shown,
-            matrix.tolist(),
+            matrix.flatten(1).tolist(),
             [None, *scores] if binary else scores,
             _or_none(float(confusion.score("iou"))),
-            int(matrix.diagonal().sum()) / pixels if pixels else None,
+            right / pixels if pixels else None,
             [(name, _or_none(iou)) for name, iou in ranked],
+            confusion.mode == "multilabel",
         )
 
     def as_json(self) -> str:
@@ -74,15 +91,16 @@ class Evaluation:
         """Return the IoU of each class and the confusion matrix as text."""
         width = max(map(len, self.names))
         lines = [f"{'class':{width}}     IoU      pixels"]
-        for name, iou, row in zip(self.names, self.iou, self.matrix, strict=True):
-            lines.append(f"{name:{width}}  {'-' if iou is None else f'{iou:.4f}':>6}  {sum(row):>10}")
+        for name, iou, pixels in zip(self.names, self.iou, self.pixels, strict=True):
+            lines.append(f"{name:{width}}  {'-' if iou is None else f'{iou:.4f}':>6}  {pixels:>10}")
         mean = "-" if self.mean_iou is None else f"{self.mean_iou:.4f}"
         accuracy = "-" if self.accuracy is None else f"{self.accuracy:.4f}"
         lines += ["", f"mean IoU {mean}, accuracy {accuracy}, {len(self.images)} images", ""]
         cells = [[str(value) for value in row] for row in self.matrix]
-        widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(self.names)]
-        head = "  ".join(name.rjust(size) for name, size in zip(self.names, widths, strict=True))
-        corner = "true \\ found"
+        columns = self.columns
+        widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(columns)]
+        head = "  ".join(name.rjust(size) for name, size in zip(columns, widths, strict=True))
+        corner = "class" if self.multilabel else "true \\ found"
         lines += [f"{corner:{max(width, 12)}}  {head}"]
         for name, texts in zip(self.names, cells, strict=True):
             values = "  ".join(value.rjust(size) for value, size in zip(texts, widths, strict=True))
@@ -122,7 +140,9 @@ def evaluate(
     import segcore
 
     classes = classes_of(model)
-    if reading.labels.classes != classes or (names and len(names) not in {classes, classes + (classes == 1)}):
+    if reading.labels.classes != classes or (
+        names and len(names) not in {classes, classes + (reading.labels.mode == "binary")}
+    ):
         raise OptionValueError(
             f"the model has {classes} classes, the masks {reading.labels.classes}, and there are {len(names)} names."
         )
@@ -130,7 +150,7 @@ def evaluate(
     place = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     chosen = list(range(len(source.names)) if indices is None else indices)
     dataset = WholeSet(source, reading, chosen, segcore.preprocessing(model))
-    mode = "binary" if classes == 1 else "multiclass"
+    mode = reading.labels.mode
     confusion = metrics.ConfusionMatrix(classes, mode, ignore_index=reading.labels.ignore)
     found: dict[str, float] = {}
     model = model.to(place)
@@ -144,6 +164,8 @@ def evaluate(
     return Evaluation.of(confusion, names or config.get("class_names") or (), found)
 
 
-def labels_of(logits: Tensor) -> Tensor:
-    """Return labels (N, H, W) of logits (N, classes, H, W); above 0 for one class."""
-    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
+def labels_of(logits: Tensor, mode: str) -> Tensor:
+    """Return labels of logits (N, classes, H, W): (N, H, W), or (N, H, W, classes) in multilabel mode."""
+    if mode == "multilabel":
+        return (logits > 0).movedim(1, -1).to(torch.uint8)
+    return logits.argmax(1) if mode == "multiclass" else (logits[:, 0] > 0).long()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from segcore import InputError, OptionValueError
 from segcore_plugin_train.wording import shorten
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".bmp"}
+MASK_SUFFIXES = {*SUFFIXES, ".npy"}
 SPLITS = ("train", "val")
 
 
@@ -25,64 +26,91 @@ class Pair:
         image: file of the image.
         mask: file of the mask.
         split: ``"train"`` or ``"val"`` if a table says so.
+        more: files of the masks of the other classes, where each class has one of its own.
     """
 
     name: str
     image: Path
     mask: Path
     split: str | None = None
+    more: tuple[Path, ...] = ()
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """All files of masks."""
+        return (self.mask, *self.more)
 
 
 def pairs_of_folders(
-    images: str | os.PathLike[str], masks: str | os.PathLike[str], mask_suffix: str = ""
+    images: str | os.PathLike[str],
+    masks: str | os.PathLike[str],
+    mask_suffix: str = "",
+    class_folders: Sequence[str] = (),
 ) -> list[Pair]:
     """Return the pairs of two folders, searched with all folders in them, sorted by name.
 
-    A mask has the path of its image below the folder, with any image's ending: ``images/a/1.jpg`` and
+    A mask has the path of its image below the folder, with any image's ending, or ``.npy``: ``images/a/1.jpg`` and
     ``masks/a/1.png``. Masks without an image are left alone.
 
     Args:
         images: folder.
         masks: folder.
         mask_suffix: what the names of masks have before the ending: ``"_mask"`` for ``1_mask.png``.
+        class_folders: folders below `masks`, one for each class, in order; each image has a mask in each of them.
 
     Raises:
         OptionValueError: a folder is missing or has no image.
         InputError: an image has no mask, or two files of one name.
     """
-    found, labels = _by_name(Path(images)), _by_name(Path(masks))
+    found = _by_name(Path(images), SUFFIXES)
+    _refuse_twins(found.values())
+    places = [Path(masks, name) for name in class_folders] or [Path(masks)]
+    columns = [_masks_of(found, place, mask_suffix) for place in places]
+    return [
+        Pair(name, found[name][0], columns[0][name], more=tuple(column[name] for column in columns[1:]))
+        for name in sorted(found)
+    ]
+
+
+def _masks_of(found: Mapping[str, list[Path]], folder: Path, mask_suffix: str) -> dict[str, Path]:
+    """Return the mask in a folder of each image."""
+    labels = _by_name(folder, MASK_SUFFIXES)
     names = {name: name + mask_suffix for name in found}
     lacking = [str(found[name][0]) for name, mask in names.items() if mask not in labels]
     if lacking:
-        wanted = Path(masks) / (names[min(n for n, m in names.items() if m not in labels)] + ".*")
+        wanted = folder / (names[min(n for n, m in names.items() if m not in labels)] + ".*")
         raise InputError(
             f"{len(lacking)} of {len(found)} images have no mask: {shorten(lacking)}. The first would be {wanted}; "
             f"if masks have names of their own, say what is added (--mask-suffix _mask), or list pairs in a CSV file."
         )
-    for files in [*found.values(), *(labels[mask] for mask in names.values())]:
+    _refuse_twins(labels[mask] for mask in names.values())
+    return {name: labels[mask][0] for name, mask in names.items()}
+
+
+def _refuse_twins(groups: Iterable[list[Path]]) -> None:
+    for files in groups:
         if len(files) > 1:
             raise InputError(f"{shorten(files)}: several files of one name; keep one, or list pairs in a CSV file.")
-    return [Pair(name, found[name][0], labels[names[name]][0]) for name in sorted(found)]
 
 
-def _by_name(folder: Path) -> dict[str, list[Path]]:
+def _by_name(folder: Path, suffixes: Set[str]) -> dict[str, list[Path]]:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise OptionValueError(f"{str(folder)!r} {what}; paths are relative to {Path.cwd()}.")
     found: dict[str, list[Path]] = {}
-    for path in _walk(folder):
+    for path in _walk(folder, suffixes):
         found.setdefault(str(path.relative_to(folder).with_suffix("").as_posix()), []).append(path)
     if not found:
-        raise OptionValueError(f"{str(folder)!r} holds no image: no file with one of {', '.join(sorted(SUFFIXES))}.")
+        raise OptionValueError(f"{str(folder)!r} holds no image: no file with one of {', '.join(sorted(suffixes))}.")
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, suffixes: Set[str]) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(parent, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+            if path.suffix.lower() in suffixes and not name.startswith("."):
                 yield path
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from segcore import InputError, OptionValueError
 from segcore_plugin_train.wording import shorten
 
 IGNORED = "ignore"
+ARRAY = ".npy"
 MAX_CLASSES = 65535
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -31,6 +33,7 @@ class LabelMap:
     Attributes:
         ignore: the number that stands for pixels that do not count in what `apply` returns: 255, or 65535 for more
             than 255 classes.
+        mode: ``"binary"`` for one class, else ``"multiclass"``.
 
     Raises:
         OptionValueError: classes or labels make no sense.
@@ -44,6 +47,7 @@ class LabelMap:
         if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= MAX_CLASSES:
             raise OptionValueError(f"classes={classes!r}: a whole number from 1 to {MAX_CLASSES} is needed.")
         self.classes = classes
+        self.mode = "binary" if classes == 1 else "multiclass"
         self.last = max(classes - 1, 1)
         self.ignore = 255 if self.last < 255 else MAX_CLASSES
         self.dtype = np.dtype(np.uint8 if self.ignore == 255 else np.uint16)
@@ -75,7 +79,9 @@ class LabelMap:
         Raises:
             InputError: a value has no class; the message says which, how often, and what to do.
         """
-        raw = _pack_array(mask) if self.by_colour else mask.astype(np.int64, copy=False)
+        if not self.by_colour and mask.ndim != 2:
+            raise InputError(f"a mask (H, W) is needed, got an array of shape {mask.shape}")
+        raw = _pack_array(mask) if self.by_colour else whole(mask)
         places = np.searchsorted(self._keys, raw).clip(max=len(self._keys) - 1)
         wrong = self._keys[places] != raw
         if wrong.any():
@@ -83,6 +89,15 @@ class LabelMap:
             raise InputError(self._complaint(values, counts, set(np.unique(raw).tolist())))
         found: np.ndarray = self._values[places]
         return found
+
+    def count(self, mask: np.ndarray) -> np.ndarray:
+        """Return the number of pixels of each class, int64; of background and object for one class."""
+        return np.bincount(mask.ravel(), minlength=self.ignore + 1)[: self.last + 1]
+
+    def largest_share(self, mask: np.ndarray) -> float:
+        """Return the share of the most frequent class among the pixels that count; 1 if none does."""
+        counted = mask[mask != self.ignore]
+        return float(np.bincount(counted).max()) / counted.size if counted.size else 1.0
 
     def _complaint(self, values: np.ndarray, counts: np.ndarray, present: set[int]) -> str:
         shown = [f"#{value:06x}" if self.by_colour else str(value) for value in values]
@@ -103,17 +118,11 @@ class LabelMap:
         Raises:
             InputError: the file cannot be read, or holds what has no class; the message begins with the file.
         """
-        try:
+        with told_with(path):
+            if Path(path).suffix.lower() == ARRAY:
+                return self.apply(load_array(path))
             with Image.open(path) as picture:
                 return self.of_picture(picture)
-        except InputError as error:
-            raise InputError(f"{path}: {error}.") from error
-        except FileNotFoundError:
-            raise InputError(f"{path}: there is no such file.") from None
-        except UnidentifiedImageError:
-            raise InputError(f"{path}: this is no image. Save masks as PNG or TIFF.") from None
-        except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
-            raise InputError(f"{path}: it is damaged or cannot be decoded: {type(error).__name__}: {error}") from error
 
     def of_picture(self, picture: Image.Image) -> np.ndarray:
         """Return the classes of an open picture (H, W); see `read`, whose message names the file."""
@@ -136,6 +145,40 @@ class LabelMap:
                 )
             return self.apply(array[..., 0])
         return self.apply(np.asarray(picture))
+
+
+@contextmanager
+def told_with(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make whatever goes wrong an InputError that begins with the file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}.") from error
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file.") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: this is no image. Save masks as PNG or TIFF.") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        raise InputError(f"{path}: it is damaged or cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def load_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the array of a ``.npy`` file; nothing in it is run."""
+    array: np.ndarray = np.load(path, allow_pickle=False)
+    return array
+
+
+def whole(mask: np.ndarray) -> np.ndarray:
+    """Return numbers as int64.
+
+    Raises:
+        InputError: they are no numbers, or fractions.
+    """
+    if mask.dtype.kind not in "biuf":
+        raise InputError(f"numbers are needed, got an array of {mask.dtype}")
+    if mask.dtype.kind == "f" and not (np.isfinite(mask) & (np.floor(mask) == mask)).all():
+        raise InputError("its numbers are fractions, not labels. Save labels as integers")
+    return mask.astype(np.int64, copy=False)
 
 
 def _key(key: object) -> int | tuple[int, ...]:
@@ -166,7 +209,10 @@ def _pack_array(mask: np.ndarray) -> np.ndarray:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Return the width and height of an image that is meant to be seen upright, without decoding it."""
+    """Return the width and height of an image that is meant to be seen upright, or an array, without decoding it."""
+    if path.suffix.lower() == ARRAY:
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        return shape[1], shape[0]
     with Image.open(path) as picture:
         width, height = picture.size
         turned = picture.getexif().get(274, 1) >= 5

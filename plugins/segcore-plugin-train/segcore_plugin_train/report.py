@@ -57,7 +57,9 @@ def write_report(
         log: lines of the training log, for the curve.
         notes: lines below the title.
     """
-    colours = palette(max(len(evaluation.names), 2))
+    colours = palette(len(evaluation.names) + 1)
+    if evaluation.multilabel:
+        colours = colours[1:]  # black is for none of the classes
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>",
         f"<h1>{html.escape(title)}</h1>",
@@ -65,10 +67,11 @@ def write_report(
         f"<p>Mean IoU <b>{_number(evaluation.mean_iou)}</b>, accuracy {_number(evaluation.accuracy)}.</p>",
         _curve(log),
         _classes(evaluation, colours),
-        "<h2>Confusion matrix</h2>",
+        "<h2>Right and wrong pixels</h2>" if evaluation.multilabel else "<h2>Confusion matrix</h2>",
         _matrix(evaluation),
         f"<h2>The worst {min(worst, len(evaluation.images))} images</h2>",
-        "<p class=note>Image, truth, prediction. Grey does not count.</p>",
+        "<p class=note>Image, truth, prediction. Grey does not count."
+        + (" Pixels of several classes have the mean of their colours.</p>" if evaluation.multilabel else "</p>"),
     ]
     places = {name: index for index, name in enumerate(source.names)}
     for name, iou in evaluation.images[:worst]:
@@ -82,18 +85,19 @@ def _number(value: float | None) -> str:
 
 def _classes(evaluation: Evaluation, colours: np.ndarray) -> str:
     rows = ["<h2>Classes</h2><table><tr><th>class<th>IoU<th>pixels"]
-    for name, iou, counts, colour in zip(
-        evaluation.names, evaluation.iou, evaluation.matrix, colours.tolist(), strict=False
+    for name, iou, pixels, colour in zip(
+        evaluation.names, evaluation.iou, evaluation.pixels, colours.tolist(), strict=False
     ):
         key = f'<span class=key style="background:rgb{tuple(colour)}"></span>'
-        rows.append(f"<tr><td>{key}{html.escape(name)}<td>{_number(iou)}<td>{sum(counts)}")
+        rows.append(f"<tr><td>{key}{html.escape(name)}<td>{_number(iou)}<td>{pixels}")
     return "\n".join([*rows, "</table>"])
 
 
 def _matrix(evaluation: Evaluation) -> str:
-    """Return rows of true and columns of found classes, each cell tinted by its share of the row."""
+    """Return the matrix, each cell tinted by its share of the row."""
     names = [html.escape(name) for name in evaluation.names]
-    rows = ["<table><tr><th>true \\ found" + "".join(f"<th>{name}" for name in names)]
+    corner = "class" if evaluation.multilabel else "true \\ found"
+    rows = [f"<table><tr><th>{corner}" + "".join(f"<th>{html.escape(name)}" for name in evaluation.columns)]
     for name, counts in zip(names, evaluation.matrix, strict=True):
         whole = sum(counts) or 1
         cells = "".join(
@@ -126,7 +130,8 @@ def _figure(
     image, mask = pair(source, index, reading)
     x, _, _ = WholeSet(source, reading, [index], segcore.preprocessing(model))[0]
     parameter = next(model.parameters())
-    found = labels_of(main_output(model.predict(x[None].to(parameter.device, parameter.dtype))))[0].cpu().numpy()
+    logits = main_output(model.predict(x[None].to(parameter.device, parameter.dtype)))
+    found = labels_of(logits, reading.labels.mode)[0].cpu().numpy()
     pictures = [shown(image), _coloured(mask, colours, reading), _coloured(found, colours, reading)]
     images = "".join(f'<img src="{_embedded(picture)}" alt="">\n' for picture in pictures)
     return f"<figure><figcaption>{html.escape(name)}: IoU {_number(iou)}</figcaption>{images}</figure>"
@@ -140,8 +145,15 @@ def shown(image: np.ndarray) -> Image.Image:
 
 
 def _coloured(labels: np.ndarray, colours: np.ndarray, reading: Reading) -> Image.Image:
-    out = colours[np.minimum(labels, len(colours) - 1)]
-    out = np.where((labels == reading.labels.ignore)[..., None], np.array(IGNORED, np.uint8), out)
+    """Return labels (H, W) in colours, or the mean colour of the classes of each pixel for (H, W, classes)."""
+    left_out = labels == reading.labels.ignore
+    if labels.ndim == 3:
+        there = (labels == 1).astype(np.float32)
+        out = there @ colours[: labels.shape[2]].astype(np.float32) / np.maximum(there.sum(2, keepdims=True), 1)
+        left_out = left_out.all(2)
+    else:
+        out = colours[np.minimum(labels, len(colours) - 1)]
+    out = np.where(left_out[..., None], np.array(IGNORED, np.uint8), out)
     return Image.fromarray(out.astype(np.uint8))
 
 

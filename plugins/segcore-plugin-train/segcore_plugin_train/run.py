@@ -18,6 +18,7 @@ import segcore
 from segcore import CheckpointError, OptionValueError, SegmentationModel
 from segcore_plugin_train import keeper as keeping
 from segcore_plugin_train import state as states
+from segcore_plugin_train.bands import LabelBands, check_class_folders
 from segcore_plugin_train.build import make_data, make_model, make_task, read_options
 from segcore_plugin_train.data import SegmentationData
 from segcore_plugin_train.engine import Callback, SLURMEnvironment, TQDMProgressBar, Trainer
@@ -291,8 +292,12 @@ def evaluate_files(
     if settings.table:
         pairs = pairs_of_table(settings.table)
     else:
-        pairs = pairs_of_folders(settings.images or "", settings.masks or "", settings.mask_suffix)
-    labels = LabelMap(int(config["classes"]), settings.label, settings.ignore_label)
+        check_class_folders(settings.class_folders, settings.multilabel, config["classes"])
+        pairs = pairs_of_folders(
+            settings.images or "", settings.masks or "", settings.mask_suffix, settings.class_folders
+        )
+    kind = LabelBands if settings.multilabel else LabelMap
+    labels = kind(int(config["classes"]), settings.label, settings.ignore_label)
     reading = Reading(int(config["in_channels"]), labels, read_options(settings))
     source = Files(pairs)
     evaluation = evaluate(model, source, reading, names=settings.names, device=device)

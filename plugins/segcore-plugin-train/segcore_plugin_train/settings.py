@@ -34,6 +34,8 @@ class Settings:
     images: str | None = _option(None, "Folder of images.", group="data")
     masks: str | None = _option(None, "Folder of masks: the same names, any ending.", group="data")
     mask_suffix: str = _option("", "What names of masks have before the ending, such as _mask.", group="data")
+    multilabel: bool = _option(False, "A pixel may have several classes: masks have a band for each.", group="data")
+    class_folders: list[str] = _option([], "Folder of a class below --masks, in order; repeat.", group="data")
     table: str | None = _option(None, "CSV file with the columns image, mask and perhaps split.", group="data")
     dataset: str | None = _option(None, "Hugging Face dataset: name or folder (needs datasets).", group="data")
     dataset_split: str = _option("train", "Its split to train on.", group="data")

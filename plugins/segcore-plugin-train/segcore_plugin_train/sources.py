@@ -12,6 +12,7 @@ from PIL import Image
 from segcore_plugin_predict import read_image
 
 from segcore import InputError, OptionValueError
+from segcore_plugin_train.bands import LabelBands
 from segcore_plugin_train.files import Pair
 from segcore_plugin_train.masks import LabelMap, size_of
 
@@ -27,7 +28,7 @@ class Reading:
     """
 
     channels: int
-    labels: LabelMap
+    labels: LabelMap | LabelBands
     options: Mapping[str, Any]
 
 
@@ -42,7 +43,7 @@ class Source(Protocol):
         """Return an image (H, W, C): uint8, uint16, or float32 in [0, 1]."""
 
     def mask(self, index: int, reading: Reading) -> np.ndarray:
-        """Return a mask (H, W) of classes."""
+        """Return a mask (H, W) of classes, or labels (H, W, classes) where a pixel may have several."""
 
     def sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return width and height of image and mask, without decoding them if that is possible."""
@@ -65,12 +66,14 @@ class Files:
 
     def mask(self, index: int, reading: Reading) -> np.ndarray:
         """Return a mask; see `Source`."""
-        return reading.labels.read(self.pairs[index].mask)
+        return reading.labels.read(*self.pairs[index].masks)
 
     def sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return width and height of image and mask."""
         pair = self.pairs[index]
-        return _size(pair.image), _size(pair.mask)
+        image = _size(pair.image)
+        others = [size for size in map(_size, pair.masks) if size != image]
+        return image, others[0] if others else image
 
 
 def _size(path: Any) -> tuple[int, int]:
