@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from segcore_plugin_predict.inference import predict, predict_tiled
     from segcore_plugin_predict.inputs import Input, find_inputs
     from segcore_plugin_predict.job import Job, Worker
+    from segcore_plugin_predict.network import tile_step
     from segcore_plugin_predict.pictures import palette
-    from segcore_plugin_predict.reading import read_image
+    from segcore_plugin_predict.reading import ReadOptions, read_image
     from segcore_plugin_predict.results import Finished, workplace
     from segcore_plugin_predict.settings import fingerprint
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Finished": "results",
     "Input": "inputs",
     "Job": "job",
+    "ReadOptions": "reading",
     "Worker": "job",
     "drive": "driver",
     "find_inputs": "inputs",
@@ -41,6 +43,7 @@ _HOMES = {
     "predict": "inference",
     "predict_tiled": "inference",
     "read_image": "reading",
+    "tile_step": "network",
     "workplace": "results",
 }
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "Finished",
     "Input",
     "Job",
+    "ReadOptions",
     "Worker",
     "drive",
     "find_inputs",
@@ -58,6 +62,7 @@ __all__ = [
     "predict",
     "predict_tiled",
     "read_image",
+    "tile_step",
     "workplace",
 ]
 

@@ -16,6 +16,10 @@ from segcore_plugin_predict.job import Job, Worker
 from segcore_plugin_predict.results import AREAS, Finished, workplace, write_areas
 
 SOME_FAILED = 3
+DISPLACED = (
+    "Georeferenced TIFFs: {}. Their results will not say where on the earth they lie, since segcore-plugin-raster is "
+    "not installed: pip install segcore-plugin-raster"
+)
 Outcome = tuple[Input, Finished | InputError]
 Predict = Callable[[Worker, Sequence[Input], Path], Iterator[Outcome]]
 """Takes a worker, the images to predict and a folder for unfinished files; yields each image once, in any order, with
@@ -43,6 +47,8 @@ def drive(job: Job, paths: Sequence[str], predict: Predict) -> int:
         console.print(worker.tiling, markup=False, highlight=False, soft_wrap=True)
     with workplace(job.out) as work:
         done = {image: worker.finished(image) for image in images}
+        if worker.displaced:
+            console.print(DISPLACED.format(worker.displaced), markup=False, highlight=False, soft_wrap=True)
         results = {image: record for image, record in done.items() if record}
         failed = 0
         waiting = [image for image in images if image not in results]

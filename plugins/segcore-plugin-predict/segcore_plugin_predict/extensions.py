@@ -1,5 +1,5 @@
-"""What other packages add to ``segcore predict``: engines, which spread images over processes or machines, and
-backends, which run a network by other means than torch.
+"""What other packages add to ``segcore predict``: engines, which spread images over processes or machines, backends,
+which run a network by other means than torch, and readers of rasters, which keep the place on the earth.
 
 A package names them among its entry points; nothing is imported before it is asked for by name:
 
@@ -11,6 +11,9 @@ A package names them among its entry points; nothing is imported before it is as
     [project.entry-points."segcore_predict.backends"]
     onnxruntime = "segcore_plugin_export.backends:load_onnxruntime"
 
+    [project.entry-points."segcore_predict.readers"]
+    geotiff = "segcore_plugin_raster.reader:GeoTiffs"
+
 **An engine** is a function ``run(job: Job, paths: Sequence[str]) -> int``. It predicts all images that `paths` mean and
 returns the exit code. `segcore_plugin_predict.drive` does what every engine has to do around the images, and
 `segcore_plugin_predict.Worker` all that is done to one image, so an engine says only where that happens.
@@ -19,6 +22,9 @@ returns the exit code. `segcore_plugin_predict.drive` does what every engine has
 `checkpoint`, `device` and `threads` are what stands on the command line, None where nothing does. What it returns is a
 `BackendModel`, described there.
 
+**The reader** ``geotiff`` is a class that is called without arguments and makes a `RasterReader`. Georeferenced TIFFs
+are predicted through it if it is installed.
+
 This module imports no torch.
 """
 
@@ -26,25 +32,31 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from segcore import AmbiguousNameError, PluginError, UnknownNameError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from segcore_plugin_predict.job import Job
 
 ENGINES = "segcore_predict.engines"
 BACKENDS = "segcore_predict.backends"
+READERS = "segcore_predict.readers"
+GEOTIFF = "geotiff"
 LOCAL = "local"
 TORCH = "torch"
 _PACKAGES = {
     (ENGINES, "ray"): "segcore-plugin-ray",
     (BACKENDS, "onnxruntime"): "segcore-plugin-export",
     (BACKENDS, "openvino"): "segcore-plugin-export",
+    (READERS, GEOTIFF): "segcore-plugin-raster",
 }
-_BUILT_IN = {ENGINES: LOCAL, BACKENDS: TORCH}
-_KINDS = {ENGINES: "engine", BACKENDS: "backend"}
+_BUILT_IN = {ENGINES: [LOCAL], BACKENDS: [TORCH], READERS: []}
+_KINDS = {ENGINES: "engine", BACKENDS: "backend", READERS: "reader"}
 
 
 class BackendModel(Protocol):
@@ -75,6 +87,62 @@ class BackendModel(Protocol):
         """Return the scores of a batch of images."""
 
 
+class RasterReader(Protocol):
+    """Predicts georeferenced rasters window by window into georeferenced results."""
+
+    def predict(
+        self,
+        model: BackendModel,
+        source: Path,
+        labels: Path,
+        probabilities: Path | None,
+        facts: Mapping[str, Any],
+        *,
+        window: int | None,
+        halo: int | None,
+        bands: tuple[int, ...] | None,
+        full_scale: float | None,
+        flips: str,
+        threshold: float,
+        multilabel: bool | None,
+    ) -> tuple[tuple[int, int], Sequence[int]]:
+        """Predict a raster and return its width and height, and the number of pixels of each class.
+
+        Args:
+            model: also one of `segcore.SegmentationModel`.
+            source: the raster.
+            labels: the result; it appears whole and last, under this name.
+            probabilities: where to write probabilities, None for not at all.
+            facts: JSON-able. The result keeps them, with ``"size"`` and ``"pixels"``, which are returned, added.
+            window: height and width of what is predicted at a time, None for a default.
+            halo: pixels seen around it, None for a default.
+            bands: see `ReadOptions`; so are `full_scale` and, in `predict`, the others.
+            full_scale: the value that counts as 1.
+            flips: mirror images that are averaged.
+            threshold: probability above which a class is present.
+            multilabel: whether a pixel may have several classes. Then `labels` has one band for each class.
+
+        Raises:
+            SegcoreError: it cannot be done.
+        """
+
+    def facts(self, labels: Path) -> Mapping[str, Any] | None:
+        """Return what a result keeps, None if it is none of ours or is not whole."""
+
+    def preview(
+        self, source: Path, labels: Path, side: int, *, bands: tuple[int, ...] | None, full_scale: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a raster (h, w, C), float32 in [0, 1], and its result (h, w) or (K, h, w), made smaller, to look at.
+
+        Args:
+            source: the raster.
+            labels: its result.
+            side: most pixels of either side.
+            bands: see `ReadOptions`.
+            full_scale: the value that counts as 1.
+        """
+
+
 Engine = Callable[["Job", Sequence[str]], int]
 Load = Callable[[str, "str | None", "int | None"], BackendModel]
 
@@ -101,9 +169,23 @@ def find_backend(name: str) -> Load:
     return cast("Load", _load(BACKENDS, name))
 
 
+def find_raster_reader() -> RasterReader | None:
+    """Return the reader of georeferenced TIFFs, None if no package has one.
+
+    Raises:
+        AmbiguousNameError: several packages have it.
+        PluginError: it cannot be imported.
+    """
+    try:
+        make = _load(READERS, GEOTIFF)
+    except UnknownNameError:
+        return None
+    return cast("RasterReader", make())
+
+
 def _load(group: str, name: str) -> Any:
     found: dict[str, tuple[str, importlib.metadata.EntryPoint]] = {}
-    names = {_BUILT_IN[group]}
+    names = {*_BUILT_IN[group]}
     for distribution, entry in _entries(group):
         names.add(entry.name)
         if entry.name == name:
@@ -113,7 +195,7 @@ def _load(group: str, name: str) -> Any:
         hint = f" It comes with {package}: pip install {package}." if package else ""
         raise UnknownNameError(
             f"there is no {_KINDS[group]} {name!r} among the installed packages; there is "
-            f"{', '.join(map(repr, sorted(names)))}.{hint}"
+            f"{', '.join(map(repr, sorted(names))) or 'none'}.{hint}"
         )
     if len(found) > 1:
         raise AmbiguousNameError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segcore import InputError, OptionValueError, Preprocessing
 from segcore_plugin_predict.canvas import Apart, Blender, Cutter, Emit, InPlace
-from segcore_plugin_predict.network import Network, Reading, Scores, at_rest, stride_of, trained_size
+from segcore_plugin_predict.network import Network, Reading, Scores, at_rest, tile_step, trained_size
 from segcore_plugin_predict.source import RECORDED, ImageLike, Source, preprocessing_of
 from segcore_plugin_predict.tiles import Span, spans
 
@@ -118,7 +118,7 @@ def predict_tiled(
     scores = Scores(model, flips)
     if not isinstance(batch, int) or batch < 1:
         raise OptionValueError(f"batch={batch!r}: it is a number of tiles, at least 1.")
-    step = 1 if same_size else stride_of(model)
+    step = 1 if same_size else tile_step(model)
     lengths = tile_lengths(tile, model, step)
     least = lengths if same_size and lengths else (0, 0)
     source = Source(image, preprocessing_of(model, preprocessing), least)

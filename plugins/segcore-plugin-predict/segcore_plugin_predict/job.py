@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,15 +13,16 @@ import torch
 
 import segcore
 from segcore import InputError, OptionValueError, PluginError
-from segcore_plugin_predict.extensions import TORCH, BackendModel, find_backend
+from segcore_plugin_predict.extensions import TORCH, BackendModel, RasterReader, find_backend, find_raster_reader
 from segcore_plugin_predict.inference import overlaps, predict_tiled, tile_lengths
 from segcore_plugin_predict.inputs import Input
-from segcore_plugin_predict.network import Reading, stride_of, trained_size
-from segcore_plugin_predict.pictures import palette
+from segcore_plugin_predict.network import Reading, tile_step, trained_size
+from segcore_plugin_predict.pictures import MAX_SIDE, palette
 from segcore_plugin_predict.reading import ReadOptions, read
-from segcore_plugin_predict.results import Finished, Kinds, finished, save, source_of
+from segcore_plugin_predict.results import Finished, Kinds, facts_of, finished, flattened, put_overlay, save, source_of
 from segcore_plugin_predict.settings import fingerprint
 from segcore_plugin_predict.source import RECORDED
+from segcore_plugin_predict.tiff import georeferenced
 
 LARGE = 2_000_000  # pixels above which an image is predicted in tiles, unless the user says otherwise
 TILE, OVERLAP = 1024, 128  # unless the checkpoint or the user says otherwise
@@ -60,12 +62,12 @@ class Picture:
 
     Attributes:
         image: which.
-        pixels: (H, W, C).
+        pixels: (H, W, C); None for a georeferenced one, which is read window by window while it is predicted.
         source: see `results.source_of`, from before it was read.
     """
 
     image: Input
-    pixels: np.ndarray
+    pixels: np.ndarray | None
     source: Mapping[str, int]
 
 
@@ -75,13 +77,15 @@ class Prediction:
 
     Attributes:
         picture: the image.
-        labels: (H, W), or with several labels (K, H, W).
-        probabilities: (K, H, W), if they are asked for.
+        labels: (H, W), or with several labels (K, H, W); None for a georeferenced one, whose labels are saved already.
+        probabilities: (K, H, W), if they are asked for and are not saved already.
+        finished: what is known of one that is saved already.
     """
 
     picture: Picture
-    labels: np.ndarray
+    labels: np.ndarray | None
     probabilities: np.ndarray | None
+    finished: Finished | None = None
 
 
 class Worker:
@@ -97,6 +101,7 @@ class Worker:
         job: what to do.
         kinds: which files belong to an image.
         settings: what makes a result another one, as a checksum; the same for equal jobs on every machine.
+        displaced: georeferenced images of which `finished` was asked although no reader for them is installed.
 
     Raises:
         SegcoreError: nothing can be done: wrong options, no checkpoint, no preprocessing, a broken backend.
@@ -104,15 +109,17 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self.displaced = 0
         self._model = load_model(job)
         segcore.preprocessing(self._model)  # type: ignore[arg-type]  # refused now rather than for each image
         self._reading = Reading.of(
             self._model, "probabilities" if job.probabilities else "labels", job.multilabel, job.threshold
         )
         self.kinds = _kinds(self._model, self._reading, job)
+        self._raster_kinds = replace(self.kinds, raster=True)
         self.settings = _settings(self._model, job)
         wanted = None if job.tile == 0 else job.tile or RECORDED
-        self._tile = tile_lengths(wanted, self._model, stride_of(self._model), TILE)
+        self._tile = tile_lengths(wanted, self._model, tile_step(self._model), TILE)
         self._overlap = overlaps(job.overlap, self._tile, OVERLAP) if self._tile else (0, 0)
         if self._tile and (self._overlap[0] >= self._tile[0] or self._overlap[1] >= self._tile[1]):
             size = " x ".join(map(str, self._tile))
@@ -148,7 +155,13 @@ class Worker:
 
         With `Job.again` nothing is.
         """
-        return None if self.job.again else finished(self.job.out, image, self.kinds, self.settings)
+        raster = self._raster(image)
+        self.displaced += raster and self._reader is None
+        if self.job.again:
+            return None
+        if raster and self._reader:
+            return finished(self.job.out, image, self._raster_kinds, self.settings, self._reader.facts)
+        return finished(self.job.out, image, self.kinds, self.settings)
 
     def read(self, image: Input) -> Picture:
         """Read an image. May be called in another thread than `predict`.
@@ -158,17 +171,21 @@ class Worker:
         """
         try:
             source = source_of(image.path)  # before it is read: a file that changes meanwhile is predicted again
+            if self._raster(image) and self._reader:
+                return Picture(image, None, source)
             return Picture(image, read(image.path, self._model.config["in_channels"], self.job.reading), source)
         except Exception as error:
             raise _named(image, error) from error
 
     def predict(self, picture: Picture) -> Prediction:
-        """Predict an image.
+        """Predict an image. The results of a georeferenced one but for the overlay are saved on the way.
 
         Raises:
             InputError: it cannot be predicted; the message begins with its path.
         """
         try:
+            if picture.pixels is None:
+                return Prediction(picture, None, None, self._predict_raster(picture))
             return Prediction(picture, *self._result(picture.pixels))
         except Exception as error:
             raise _named(picture.image, error) from error
@@ -179,19 +196,52 @@ class Worker:
         Raises:
             OptionValueError: a file cannot be written.
         """
-        picture = prediction.picture
-        return save(
-            self.job.out,
-            work,
-            picture.image,
-            self.kinds,
-            self.settings,
-            picture.source,
-            picture.pixels,
-            prediction.labels,
-            prediction.probabilities,
-            self._colours,
+        picture, out = prediction.picture, self.job.out
+        if prediction.finished:
+            if self.kinds.overlays:
+                self._save_raster_overlay(picture.image, work)
+            return prediction.finished
+        assert picture.pixels is not None
+        assert prediction.labels is not None
+        found = picture.source, picture.pixels, prediction.labels, prediction.probabilities, self._colours
+        return save(out, work, picture.image, self.kinds, self.settings, *found)
+
+    @functools.cached_property
+    def _reader(self) -> RasterReader | None:
+        return find_raster_reader()
+
+    def _raster(self, image: Input) -> bool:
+        """Return whether an image is georeferenced; a page that is asked for is read as a picture."""
+        return self.job.reading.frame is None and georeferenced(image.path)
+
+    def _predict_raster(self, picture: Picture) -> Finished:
+        job, name = self.job, picture.image.name
+        assert self._reader is not None
+        labels = job.out / self._raster_kinds.maps(name)[0]
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        size, pixels = self._reader.predict(
+            self._model,
+            picture.image.path,
+            labels,
+            job.out / f"{name}.probabilities.tif" if job.probabilities else None,
+            facts_of(picture.image, self._raster_kinds, self.settings, picture.source),
+            window=job.tile or None,
+            halo=job.overlap,
+            bands=job.reading.bands,
+            full_scale=job.reading.full_scale,
+            flips=job.flips,
+            threshold=job.threshold,
+            multilabel=job.multilabel,
         )
+        return Finished(name, size, tuple(pixels))
+
+    def _save_raster_overlay(self, image: Input, work: Path) -> None:
+        assert self._reader is not None
+        how, kinds = self.job.reading, self._raster_kinds
+        labels = self.job.out / kinds.maps(image.name)[0]
+        shown, classes = self._reader.preview(image.path, labels, MAX_SIDE, bands=how.bands, full_scale=how.full_scale)
+        colours = np.vstack([self._colours, np.zeros((1, 3), np.uint8)])  # for pixels without data
+        put_overlay(self.job.out, work, image, kinds, shown, flattened(classes), colours)
 
     def _result(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the labels, and the probabilities if they are asked for."""

@@ -45,7 +45,7 @@ def described(model: object) -> TypeGuard[BackendModel]:
     return isinstance(model, SegmentationModel) or hasattr(model, "tile_step")
 
 
-def stride_of(model: Network) -> int:
+def tile_step(model: Network) -> int:
     """Return the multiple at which tiles must start to be sampled as in the whole image; 1 if nothing is known."""
     if not isinstance(model, SegmentationModel):
         return model.tile_step if described(model) else 1

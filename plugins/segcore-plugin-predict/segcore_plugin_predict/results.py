@@ -10,7 +10,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from segcore_plugin_predict.inputs import Input
 from segcore_plugin_predict.pictures import Colours, clear_class, label_png, overlay_jpeg, record_of
 
 AREAS = "areas.csv"
+OVERLAY = ".overlay.jpg"
 _PREFIX = ".predicting"
 
 
@@ -35,6 +36,7 @@ class Kinds:
         separate: whether there is one map per class.
         probabilities: whether there is a file of probabilities.
         overlays: whether there is an overlay.
+        raster: whether the results are georeferenced.
     """
 
     names: tuple[str, ...]
@@ -42,14 +44,17 @@ class Kinds:
     separate: bool
     probabilities: bool
     overlays: bool
+    raster: bool = False
 
     def maps(self, name: str) -> list[str]:
         """Return the label maps of an image, the last written last."""
+        if self.raster:
+            return [f"{name}.tif"]
         return [f"{name}.class-{index}.png" for index in range(len(self.names))] if self.separate else [f"{name}.png"]
 
     def extras(self, name: str) -> list[str]:
         """Return the other files of an image."""
-        wanted = [(".npz", self.probabilities), (".overlay.jpg", self.overlays)]
+        wanted = [(".probabilities.tif" if self.raster else ".npz", self.probabilities), (OVERLAY, self.overlays)]
         return [name + suffix for suffix, asked in wanted if asked]
 
 
@@ -127,12 +132,26 @@ def source_of(path: Path) -> dict[str, int]:
     return {"bytes": facts.st_size, "modified": facts.st_mtime_ns}
 
 
-def finished(out: Path, image: Input, kinds: Kinds, settings: str) -> Finished | None:
-    """Return the record of an image that was predicted before with the same settings, or None if it is to be done."""
+def finished(
+    out: Path,
+    image: Input,
+    kinds: Kinds,
+    settings: str,
+    facts: Callable[[Path], Mapping[str, Any] | None] = record_of,
+) -> Finished | None:
+    """Return the record of an image that was predicted before with the same settings, or None if it is to be done.
+
+    Args:
+        out: the result folder.
+        image: what was predicted.
+        kinds: which files there must be.
+        settings: what makes a result another one, as a checksum.
+        facts: reads what is kept in a label map.
+    """
     extras = kinds.extras(image.name)
     if not all((out / extra).is_file() for extra in extras):
         return None
-    records = [record_of(out / name) for name in kinds.maps(image.name)]
+    records = [facts(out / name) for name in kinds.maps(image.name)]
     try:
         expected = {"settings": settings, **source_of(image.path)}
         for record in records:
@@ -175,34 +194,42 @@ def save(
         probabilities: (K, H, W) or None.
         colours: see `pictures.palette`.
     """
+    flat = flattened(labels)
     if labels.ndim == 3:
         counts = tuple(int(np.count_nonzero(plane)) for plane in labels)
-        flat = np.where(labels.any(0), labels.argmax(0) + 1, 0)
     else:
         counts = tuple(np.bincount(labels.ravel(), minlength=len(kinds.names)).tolist())
-        flat = labels
-    extras = kinds.extras(image.name)
     if probabilities is not None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, probabilities=probabilities.astype(np.float16))
         put(work, out / f"{image.name}.npz", buffer.getvalue())
     if kinds.overlays:
-        clear = 0 if kinds.separate else clear_class(len(kinds.names), kinds.names if kinds.named else None)
-        put(work, out / f"{image.name}.overlay.jpg", overlay_jpeg(pixels, flat, colours, clear))
+        put_overlay(out, work, image, kinds, pixels, flat, colours)
     height, width = flat.shape
-    record: dict[str, Any] = {
-        "settings": settings,
-        **source,
-        "size": [width, height],
-        "pixels": counts,
-        "classes": kinds.names,
-        "with": extras,
-    }
+    record = facts_of(image, kinds, settings, source) | {"size": [width, height], "pixels": counts}
     planes = labels if kinds.separate else labels[None]
     for index, name in enumerate(kinds.maps(image.name)):
         tones = colours[[0, index + 1]] if kinds.separate else colours
         put(work, out / name, label_png(planes[index], tones, record))
     return Finished(image.name, (width, height), counts)
+
+
+def flattened(labels: np.ndarray) -> np.ndarray:
+    """Return labels (H, W) as they are, and of several (K, H, W) the number of the first that is present, from 1."""
+    return labels if labels.ndim == 2 else np.where(labels.any(0), labels.argmax(0) + 1, 0)
+
+
+def facts_of(image: Input, kinds: Kinds, settings: str, source: Mapping[str, int]) -> dict[str, Any]:
+    """Return what a label map keeps about itself, but for the size and the number of pixels of each class."""
+    return {"settings": settings, **source, "classes": kinds.names, "with": kinds.extras(image.name)}
+
+
+def put_overlay(
+    out: Path, work: Path, image: Input, kinds: Kinds, pixels: np.ndarray, flat: np.ndarray, colours: Colours
+) -> None:
+    """Write a picture to look at of an image (H, W, C) and of labels (H, W)."""
+    clear = 0 if kinds.separate else clear_class(len(kinds.names), kinds.names if kinds.named else None)
+    put(work, out / (image.name + OVERLAY), overlay_jpeg(pixels, flat, colours, clear))
 
 
 def write_areas(out: Path, work: Path, done: Sequence[Finished], names: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import itertools
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -31,6 +32,21 @@ _PLANAR, _PREDICTOR, _FORMAT, _KIND, _EXTRA = 284, 317, 339, 254, 338
 _TRANSPARENCY = {1, 2}
 
 
+_PLACE = {33550, 33922, 34264, 34735, 50844}  # pixel scale, tie points, transformation, keys of GeoTIFF; RPCs
+
+
+def georeferenced(path: Path) -> bool:
+    """Return whether a file is a TIFF, large ones included, of one page that says where on the earth it lies."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in {b"II*\0", b"MM\0*", b"II+\0"}:
+                return False
+            pages = [page for page in _pages(file) if not page.get(_KIND, 0) & _REDUCED_OR_MASK]
+    except Exception:  # whatever is wrong with it is told where it is read
+        return False
+    return len(pages) == 1 and not _PLACE.isdisjoint(pages[0])
+
+
 def is_tiff(file: BinaryIO) -> bool:
     """Return whether a file is a TIFF with addresses of 32 bits; the file is left at its start."""
     head = file.read(4)
@@ -46,6 +62,7 @@ def full_pages(file: BinaryIO) -> int:
 def _pages(file: BinaryIO) -> list[ImageFileDirectory_v2]:
     file.seek(0)
     head = file.read(8)
+    head += file.read(8) if 43 in head[2:4] else b""  # a BigTIFF's is longer
     found: list[ImageFileDirectory_v2] = []
     address, seen = ImageFileDirectory_v2(head).next, set()
     while address and address not in seen and len(found) < MAX_PAGES:

@@ -7,7 +7,7 @@ import math
 import os
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rasterio.enums import ColorInterp  # type: ignore[import-untyped]
 from rasterio.errors import NotGeoreferencedWarning, RasterioError  # type: ignore[import-untyped]
 from rasterio.io import DatasetReader, DatasetWriter  # type: ignore[import-untyped]
 from rasterio.windows import Window  # type: ignore[import-untyped]
-from segcore_plugin_predict import palette, predict
+from segcore_plugin_predict import palette, predict, tile_step
 
 import segcore
 from segcore import InputError, OptionValueError, Preprocessing, SegmentationModel
@@ -28,7 +28,7 @@ CACHE = 64 * 2**20  # bytes; GDAL's own default is a share of the machine's memo
 NATURAL = {"uint8": 255.0, "uint16": 65535.0}
 OUTPUTS = ("labels", "probabilities")
 NO_LABEL = 255
-CORE, LEAST_CORE = 512, 256
+CORE, LEAST_CORE, HALO = 512, 256, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,17 @@ def predict_raster(
     target: str | os.PathLike[str],
     *,
     core: int | None = None,
-    halo: int = 128,
+    halo: int = HALO,
     output: str = "labels",
+    probabilities: str | os.PathLike[str] | None = None,
     bands: Sequence[int] | None = None,
     full_scale: float | None = None,
     flips: str = "",
     threshold: float = 0.5,
+    multilabel: bool | None = None,
     preprocessing: Preprocessing | None = None,
     cloud_optimised: bool = False,
-    tags: dict[str, str] | None = None,
+    tags: Mapping[str, str] | Callable[[tuple[int, int], Sequence[int]], Mapping[str, str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Predict a raster into a GeoTIFF of the same size, place and reference system, in memory that does not grow.
@@ -84,15 +86,18 @@ def predict_raster(
         core: height and width of windows, and of the blocks of the result; a multiple of 16 and of the stride. None for
             `default_core`.
         halo: pixels around it; made a multiple of the stride.
-        output: ``"labels"``, one band of uint8 with a colour table, or for a model with the activation sigmoid one
-            band of 0 and 1 for each class; or ``"probabilities"``, one band of float32 for each class.
+        output: ``"labels"``, one band of uint8 with a colour table, or for several labels one band of 0 and 1 for each
+            class; or ``"probabilities"``, one band of float32 for each class.
+        probabilities: where to write probabilities too, beside labels, from the same run of the network.
         bands: which bands to take, counted from 1, in this order; None for all but an alpha band.
         full_scale: the value that counts as 1; None for that of the type, 255 or 65535, and 1 for floating point.
         flips: as in `segcore_plugin_predict.predict`.
         threshold: as in `segcore_plugin_predict.predict`.
+        multilabel: as in `segcore_plugin_predict.predict`.
         preprocessing: None for what the model records.
         cloud_optimised: write a Cloud-Optimised GeoTIFF, with overviews.
-        tags: metadata to add to the result.
+        tags: metadata to add to the result; or a function that gives them, called at the end with the width and height
+            and, for labels, the number of pixels of each class, else with no numbers.
         progress: called with the number of windows that are done and of all.
 
     Returns:
@@ -104,30 +109,51 @@ def predict_raster(
         OptionValueError: for values that cannot work.
         WeightsError: the model records no preprocessing.
     """
-    step = _step(model)
+    step = tile_step(model)
     core = default_core(model) if core is None else core
     _check(core, halo, step, output)
     halo = -(-halo // step) * step
     how = preprocessing or segcore.preprocessing(model)
-    target = Path(target)
-    part = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.part.tif")
-    options = {"flips": flips, "threshold": threshold, "preprocessing": how}
+    separate = several(model, multilabel)
+    targets = ([] if probabilities is None else [("probabilities", Path(probabilities))]) + [(output, Path(target))]
+    if len({kind for kind, _ in targets}) < len(targets):
+        raise OptionValueError("probabilities= writes them beside labels, and output='probabilities' is no labels.")
+    parts = {kind: _unfinished(path) for kind, path in targets}
+    options = {"flips": flips, "threshold": threshold, "preprocessing": how, "multilabel": multilabel}
     try:
-        with _quiet(), rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_NUM_THREADS=1), rasterio.open(source) as dataset:
+        with quiet(), rasterio.Env(GDAL_CACHEMAX=CACHE, GDAL_NUM_THREADS=1), rasterio.open(source) as dataset:
             reader = _reader(dataset, how, bands, full_scale)
-            with rasterio.open(part, "w", **_profile(dataset, model, core, output)) as result:
-                _describe(result, dataset, model, output, tags or {})
-                _fill(reader, result, model, core, halo, step, output, options, progress)
+            with contextlib.ExitStack() as files:
+                results = {
+                    kind: files.enter_context(
+                        rasterio.open(part, "w", **_profile(dataset, model, core, kind, separate=separate))
+                    )
+                    for kind, part in parts.items()
+                }
+                for kind, result in results.items():
+                    _describe(result, dataset, model, kind)
+                counts = _fill(reader, results, model, core, halo, step, separate, options, progress)
+                for result in results.values():
+                    result.update_tags(
+                        **(tags((dataset.width, dataset.height), counts) if callable(tags) else tags or {})
+                    )
             if cloud_optimised:
-                _optimise(part, core)
-        part.replace(target)
+                for part in parts.values():
+                    _optimise(part, core)
+        for kind, path in targets:  # labels last: when they are there, all is
+            parts[kind].replace(path)
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     except RasterioError as error:
         raise InputError(f"{source}: it cannot be read, or {target} not be written: {error}") from error
     finally:
-        part.unlink(missing_ok=True)
-    return target
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    return Path(target)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part.tif")
 
 
 def default_core(model: SegmentationModel) -> int:
@@ -137,16 +163,12 @@ def default_core(model: SegmentationModel) -> int:
     of the stride, and at least 256, since a halo costs more the smaller the window is; else 512.
     """
     size = (model.config or {}).get("image_size")
-    multiple = math.lcm(16, _step(model))
+    multiple = math.lcm(16, tile_step(model))
     return -(-max(min(size), LEAST_CORE) // multiple) * multiple if size else -(-CORE // multiple) * multiple
 
 
-def _step(model: SegmentationModel) -> int:
-    return math.lcm(max(model.encoder.strides), model.encoder.size_multiple)  # type: ignore[arg-type]
-
-
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Ignore that a raster has no place, which is no fault, and what rasterio has to settle with its dependencies."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -163,19 +185,19 @@ def _check(core: int, halo: int, step: int, output: str) -> None:
         raise OptionValueError(f"output={output!r} is unknown; it is {' or '.join(map(repr, OUTPUTS))}.")
 
 
-def _reader(
-    dataset: DatasetReader, how: Preprocessing, bands: Sequence[int] | None, full_scale: float | None
-) -> _Reader:
-    channels = len(how.mean)
+def choose_bands(
+    dataset: DatasetReader, bands: Sequence[int] | None, full_scale: float | None
+) -> tuple[tuple[int, ...], float]:
+    """Return which bands are read, and the value that counts as 1.
+
+    Raises:
+        InputError: there are no such bands, or what they hold has no scale.
+        OptionValueError: the scale makes no sense.
+    """
     meanings = dict(zip(dataset.indexes, dataset.colorinterp, strict=True))
     chosen = tuple(bands or (band for band, meaning in meanings.items() if meaning != ColorInterp.alpha))
     if not set(chosen) <= set(dataset.indexes):
         raise InputError(f"it has {dataset.count} bands, and bands {', '.join(map(str, chosen))} were asked for")
-    if len(chosen) != channels:
-        raise InputError(
-            f"it has {len(chosen)} bands, and the model takes {channels}. Choose {channels} with bands=(1, ...) "
-            f"(--bands 1,...)"
-        )
     if any(meanings[band] == ColorInterp.palette for band in chosen):
         raise InputError("its values are indices of a colour table. Expand it: gdal_translate -expand rgb")
     dtypes = {dataset.dtypes[band - 1] for band in chosen}
@@ -186,14 +208,31 @@ def _reader(
         raise InputError(f"its numbers are {kind}, which has no natural scale. Say what counts as 1, --full-scale")
     if not full_scale > 0:
         raise OptionValueError(f"full_scale={full_scale!r} must be positive.")
+    return chosen, full_scale
+
+
+def _reader(
+    dataset: DatasetReader, how: Preprocessing, bands: Sequence[int] | None, full_scale: float | None
+) -> _Reader:
+    chosen, scale = choose_bands(dataset, bands, full_scale)
+    channels = len(how.mean)
+    if len(chosen) == 1 and channels == 3 and not bands:
+        chosen *= 3  # grey
+    if len(chosen) != channels:
+        raise InputError(
+            f"it has {len(chosen)} bands, and the model takes {channels}. Choose {channels} with bands=(1, ...) "
+            f"(--bands 1,...)"
+        )
     low, high = how.input_range
     neutral = (np.array(how.mean, np.float32) - low) / (high - low)
     if how.input_space == "BGR":
         neutral = neutral[::-1]
-    return _Reader(dataset, chosen, full_scale, neutral.clip(0, 1).reshape(-1, 1, 1))
+    return _Reader(dataset, chosen, scale, neutral.clip(0, 1).reshape(-1, 1, 1))
 
 
-def _profile(dataset: DatasetReader, model: SegmentationModel, core: int, output: str) -> dict[str, Any]:
+def _profile(
+    dataset: DatasetReader, model: SegmentationModel, core: int, output: str, *, separate: bool
+) -> dict[str, Any]:
     classes = _classes(model)
     if output == "labels" and classes > NO_LABEL:
         raise OptionValueError(f"labels of {classes} classes do not fit a band of 8 bits. Use output='probabilities'.")
@@ -203,7 +242,7 @@ def _profile(dataset: DatasetReader, model: SegmentationModel, core: int, output
         "driver": "GTiff",
         "width": dataset.width,
         "height": dataset.height,
-        "count": classes if output == "probabilities" or _separate(model) else 1,
+        "count": classes if output == "probabilities" or separate else 1,
         "dtype": "uint8" if output == "labels" else "float32",
         "nodata": NO_LABEL if output == "labels" else math.nan,
         "tiled": True,
@@ -222,14 +261,14 @@ def _classes(model: SegmentationModel) -> int:
     return classes
 
 
-def _separate(model: SegmentationModel) -> bool:
+def several(model: SegmentationModel, multilabel: bool | None) -> bool:
     """Return whether a pixel may have several classes."""
-    return _classes(model) > 1 and model.config is not None and model.config["activation"] == "sigmoid"
+    if multilabel is None:
+        multilabel = model.config is not None and model.config["activation"] == "sigmoid"
+    return _classes(model) > 1 and multilabel
 
 
-def _describe(
-    result: DatasetWriter, dataset: DatasetReader, model: SegmentationModel, output: str, tags: dict[str, str]
-) -> None:
+def _describe(result: DatasetWriter, dataset: DatasetReader, model: SegmentationModel, output: str) -> None:
     assert model.config is not None
     classes = _classes(model)
     names = model.config.get("class_names") or [f"class {index}" for index in range(classes)]
@@ -242,52 +281,71 @@ def _describe(
             result.set_band_description(band, name)
     if dataset.rpcs is not None:
         result.rpcs = dataset.rpcs
-    result.update_tags(**tags)
 
 
 def _fill(
     reader: _Reader,
-    result: DatasetWriter,
+    results: dict[str, DatasetWriter],
     model: SegmentationModel,
     core: int,
     halo: int,
     step: int,
-    output: str,
+    separate: bool,
     options: dict[str, Any],
     progress: Callable[[int, int], None] | None,
-) -> None:
-    height, width = result.height, result.width
+) -> list[int]:
+    """Write all windows and return the number of pixels of each class; without labels none is counted."""
+    counts = np.zeros(max(_classes(model), 2), np.int64)
+    any_result = next(iter(results.values()))
+    height, width = any_result.height, any_result.width
     places = [(y, x) for y in range(0, height, core) for x in range(0, width, core)]
     for done, (y, x) in enumerate(places, start=1):
         top, left = max(y - halo, 0), max(x - halo, 0)
         bottom, right = min(y + core + halo, height), min(x + core + halo, width)
         values, valid = reader(Window(left, top, right - left, bottom - top))
         inner = slice(y - top, min(y + core, height) - top), slice(x - left, min(x + core, width) - left)
-        block = _block(model, values, valid, inner, step, output, options, result)
-        result.write(block, window=Window(x, y, block.shape[2], block.shape[1]))
+        here = valid[inner]
+        blocks = _blocks(model, values, inner, step, separate, [*results], options) if here.any() else {}
+        for kind, result in results.items():
+            nothing = np.array(result.nodata, result.dtypes[0])
+            block = np.where(here, blocks[kind], nothing) if blocks else np.full((result.count, *here.shape), nothing)
+            result.write(block, window=Window(x, y, block.shape[2], block.shape[1]))
+            if kind == "labels":
+                counts += _counted(block, len(counts))
         if progress:
             progress(done, len(places))
+    found: list[int] = counts.tolist()
+    return found
 
 
-def _block(
+def _counted(block: np.ndarray, classes: int) -> np.ndarray:
+    """Return the number of pixels of each class in labels (1, h, w), or in as many maps of 0 and 1 (classes, h, w)."""
+    counts: np.ndarray
+    if len(block) == 1:
+        counts = np.bincount(block.ravel(), minlength=NO_LABEL + 1)[:classes]
+    else:
+        counts = np.count_nonzero(block == 1, axis=(1, 2))
+    return counts
+
+
+def _blocks(
     model: SegmentationModel,
     values: np.ndarray,
-    valid: np.ndarray,
     inner: tuple[slice, slice],
     step: int,
-    output: str,
+    separate: bool,
+    kinds: list[str],
     options: dict[str, Any],
-    result: DatasetWriter,
-) -> np.ndarray:
-    """Return what is written of a window: (bands, h, w)."""
-    here = valid[inner]
-    if not here.any():
-        return np.full((result.count, *here.shape), result.nodata, result.dtypes[0])
+) -> dict[str, np.ndarray]:
+    """Return what is written of a window, by kind: (bands, h, w)."""
     more = [(0, -size % step) for size in values.shape[1:]]
     padded = np.pad(values, [(0, 0), *more], mode="edge") if any(amount for _, amount in more) else values
-    predicted = predict(model, padded.transpose(1, 2, 0), output=output, **options).numpy()
-    block: np.ndarray = np.where(here, predicted[(..., *inner)], np.array(result.nodata, predicted.dtype))
-    return block[None] if block.ndim == 2 else block
+    found = predict(model, padded.transpose(1, 2, 0), output=kinds[0], **options).numpy()[(..., *inner)]
+    blocks = {kinds[0]: found if found.ndim == 3 else found[None]}
+    if len(kinds) > 1:
+        decided = found > options["threshold"] if separate or len(found) == 1 else found.argmax(0)[None]
+        blocks["labels"] = decided.astype(np.uint8)
+    return blocks
 
 
 def _optimise(part: Path, core: int) -> None:
