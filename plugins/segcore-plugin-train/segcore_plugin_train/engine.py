@@ -18,12 +18,16 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import DoublePrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
 __all__ = [
     "Callback",
+    "DoublePrecision",
     "LightningDataModule",
     "LightningModule",
+    "ModelParallelStrategy",
     "OptimizerLRScheduler",
     "SLURMEnvironment",
     "TQDMProgressBar",

@@ -19,6 +19,7 @@ from segcore import Preprocessing
 from segcore_plugin_train.engine import Callback, LightningModule, Trainer
 from segcore_plugin_train.evaluate import Evaluation
 from segcore_plugin_train.log import Log
+from segcore_plugin_train.sharding import gathered
 from segcore_plugin_train.state import NAME, State, save_state, write_text
 from segcore_plugin_train.task import SegmentationTask
 
@@ -139,9 +140,9 @@ class Keeper(Callback):
         if better:
             self.best = 0.0 if math.isnan(iou) else iou
             images = self._gathered(task)
+            self._save_model(trainer, task, "best")
             if trainer.is_global_zero:
                 evaluation = Evaluation.of(task.confusion, self.names, images)
-                self._save_model(task, "best")
                 write_text(self.folder / BEST, evaluation.as_json() + "\n")
         if self.log_file is not None:
             self.log_file.add(task.step, epoch, **values)
@@ -168,22 +169,26 @@ class Keeper(Callback):
         return {self.image_names[index]: iou for part in parts for index, iou in part.items()}
 
     def save(self, trainer: Trainer, task: SegmentationTask) -> None:
-        """Write the state and the last checkpoint, by the first process alone."""
-        if trainer.is_global_zero and self.saved_step != task.step:
+        """Write the state and the last checkpoint: all processes gather them, the first alone writes."""
+        if self.saved_step != task.step:
+            first = trainer.is_global_zero
             facts = self.facts | {"best": self.best, "waited": self.waited, "finished": self.finished}
-            optimizer = trainer.optimizers[0]
-            rule = trainer.lr_scheduler_configs[0].scheduler
             average = {} if task.averaged is None else task.averaged.state_dict()
-            state = State(task.step, task.model.state_dict(), average, optimizer.state_dict(), rule.state_dict(), facts)
-            save_state(self.folder / NAME, state)
-            self._save_model(task, "last")
+            parts = (task.model.state_dict(), average, trainer.optimizers[0].state_dict())
+            model, average, optimizer = (gathered(part, keep=first) for part in parts)
+            if first:
+                rule = trainer.lr_scheduler_configs[0].scheduler
+                save_state(self.folder / NAME, State(task.step, model, average, optimizer, rule.state_dict(), facts))
+            self._save_model(trainer, task, "last")
         self.saved_step = task.step
 
-    def _save_model(self, task: SegmentationTask, name: str) -> None:
-        names = self.names if len(self.names) == task.classes else None
-        task.result.save_pretrained(
-            self.folder / name, class_names=names, preprocessing=self.preprocessing, image_size=self.image_size
-        )
+    def _save_model(self, trainer: Trainer, task: SegmentationTask, name: str) -> None:
+        model = task.whole_result(keep=trainer.is_global_zero)
+        if model is not None:
+            names = self.names if len(self.names) == task.classes else None
+            model.save_pretrained(
+                self.folder / name, class_names=names, preprocessing=self.preprocessing, image_size=self.image_size
+            )
 
 
 def _task(module: LightningModule) -> SegmentationTask:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segcore import OptionValueError, SegmentationModel
+from segcore_plugin_train.sharding import own_part
 from segcore_plugin_train.wording import near_match, shorten
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -111,7 +112,11 @@ class Frozen:
                 close = near_match(pattern, named) or f" Modules are {shorten(named, 8)}."
                 raise OptionValueError(f"freeze={pattern!r} fits no module of the model.{close}")
             self.modules += found
-        self.parameters = list({id(p): p for module in self.modules for p in module.parameters()}.values())
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters of the parts; other objects once the model is divided over processes."""
+        return list({id(p): p for module in self.modules for p in module.parameters()}.values())
 
     def set_gradients(self, wanted: bool) -> None:
         """Let the parameters have gradients, or not."""
@@ -149,7 +154,7 @@ class MovingAverage:
         """Take a model into the average after a step, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = list(zip(average.state_dict().values(), model.state_dict().values(), strict=True))
-        real = [(old, new) for old, new in pairs if old.is_floating_point()]
+        real = [(own_part(old), own_part(new)) for old, new in pairs if old.is_floating_point()]
         if real:
             olds: list[Tensor] = [old for old, _ in real]
             torch._foreach_lerp_(olds, [new for _, new in real], 1 - decay)

@@ -21,7 +21,14 @@ from segcore_plugin_train import state as states
 from segcore_plugin_train.bands import LabelBands, check_class_folders
 from segcore_plugin_train.build import make_data, make_model, make_task, read_options
 from segcore_plugin_train.data import SegmentationData
-from segcore_plugin_train.engine import Callback, SLURMEnvironment, TQDMProgressBar, Trainer
+from segcore_plugin_train.engine import (
+    Callback,
+    DoublePrecision,
+    ModelParallelStrategy,
+    SLURMEnvironment,
+    TQDMProgressBar,
+    Trainer,
+)
 from segcore_plugin_train.errors import TrainingError
 from segcore_plugin_train.evaluate import Evaluation, evaluate
 from segcore_plugin_train.files import pairs_of_folders, pairs_of_table
@@ -30,6 +37,7 @@ from segcore_plugin_train.log import read_log, tensorboard
 from segcore_plugin_train.masks import LabelMap
 from segcore_plugin_train.report import write_report
 from segcore_plugin_train.settings import Settings
+from segcore_plugin_train.sharding import check_sharding
 from segcore_plugin_train.sources import Files, Reading
 from segcore_plugin_train.task import SegmentationTask
 
@@ -58,6 +66,8 @@ def train(settings: Settings, tell: Tell = print) -> Evaluation | None:
         KeyboardInterrupt: the run was told to stop by SIGINT, SIGTERM or SIGUSR1, and has saved its state.
     """
     rank, started = keeping.rank_from_environment()
+    if settings.strategy == "fsdp":
+        check_sharding()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     _quiet()
@@ -216,8 +226,13 @@ def _fit(
     if settings.compile:
         task.model.compile()
     bar: list[Callback] = [TQDMProgressBar(leave=False)] if sys.stderr.isatty() else []
-    strategy = settings.strategy if local * nodes == 1 or settings.strategy != "auto" else "ddp"
-    slurm: Any = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
+    plugins: list[Any] = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    strategy: Any = "auto" if local * nodes == 1 else settings.strategy.replace("auto", "ddp")
+    precision = PRECISIONS[settings.precision]
+    if strategy == "fsdp":
+        strategy = ModelParallelStrategy(local * nodes, 1, save_distributed_checkpoint=False)
+        if settings.precision == "64":  # Lightning takes it as a plugin only
+            precision, plugins = None, [*plugins, DoublePrecision()]
     try:
         with keeping.signals_kept(), _expected_warnings():
             trainer = Trainer(
@@ -225,7 +240,7 @@ def _fit(
                 devices=local,
                 num_nodes=nodes,
                 strategy=strategy,
-                precision=PRECISIONS[settings.precision],
+                precision=precision,
                 max_epochs=settings.epochs if settings.steps is None else -1,
                 max_steps=steps,
                 accumulate_grad_batches=settings.accumulate,
@@ -239,7 +254,8 @@ def _fit(
                 reload_dataloaders_every_n_epochs=1,
                 use_distributed_sampler=False,
                 default_root_dir=str(keeper.folder),
-                plugins=[slurm] if slurm else None,
+                plugins=plugins,
+                inference_mode=strategy in ("auto", "ddp"),  # a divided model cannot gather its parameters in it
             )
             trainer.fit(task, datamodule=data)
     except Interrupted:

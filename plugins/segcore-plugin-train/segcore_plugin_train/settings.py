@@ -95,7 +95,7 @@ class Settings:
     devices: int | None = _option(
         None, "Devices of this machine. None is what torchrun or SLURM says, else 1.", group="machine", free=True
     )
-    strategy: str = _option("auto", "auto or ddp.", group="machine", free=True)
+    strategy: str = _option("auto", "auto, ddp or fsdp.", group="machine", free=True)
 
     out: str = _option("segcore-run", "Folder of the run.", group="run", free=True)
     save_every: int = _option(200, "Steps between saves; an epoch saves too.", group="run", free=True)
@@ -112,7 +112,9 @@ class Settings:
         for name in ("workers", "warmup", "worst"):
             _at_least(name, getattr(self, name), 0)
         _one_of("precision", self.precision, ("32", "bf16", "64"))
-        _one_of("strategy", self.strategy, ("auto", "ddp"))
+        _one_of("strategy", self.strategy, ("auto", "ddp", "fsdp"))
+        if self.strategy == "fsdp" and self.compile:
+            raise OptionValueError("strategy='fsdp' and compile do not go together: leave out compile, or use 'ddp'.")
         _one_of("check", self.check, ("full", "sizes", "none"))
 
     def constant(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from segcore import CheckpointError
 from segcore_plugin_train.errors import TrainingError
+from segcore_plugin_train.sharding import divided_like
 
 NAME = "training.safetensors"
 FORMAT = 1
@@ -146,10 +147,10 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def like_parameters(optimizer: dict[str, Any], parameters: list[nn.Parameter]) -> dict[str, Any]:
-    """Return an optimiser's state whose tensors lie in memory as the parameters do."""
+    """Return an optimiser's state whose tensors lie in memory as the parameters do, and are divided like them."""
     states = {
         index: {
-            name: torch.empty_like(parameters[index]).copy_(value)
+            name: divided_like(value, parameters[index])
             if isinstance(value, Tensor) and value.shape == parameters[index].shape and value.ndim
             else value
             for name, value in values.items()

@@ -15,6 +15,7 @@ from segcore_plugin_train.engine import LightningModule, OptimizerLRScheduler
 from segcore_plugin_train.errors import TrainingError
 from segcore_plugin_train.optim import Frozen, MovingAverage, make_optimizer, parameter_groups, schedule
 from segcore_plugin_train.sampler import seed_of
+from segcore_plugin_train.sharding import InStep, gathered, shard, share_buffers
 from segcore_plugin_train.state import like_parameters
 
 MODES = ("binary", "multiclass", "multilabel")
@@ -105,6 +106,8 @@ class SegmentationTask(LightningModule):
             self.to(memory_format=torch.channels_last)
         self.seed = seed
         self._restored: dict[str, Any] | None = None
+        self._skeleton: tuple[SegmentationModel, ...] = ()  # in a tuple, since it is no part of this module
+        self._in_step: InStep | None = None
         self.first_step = self.first_epoch = 0
         self.confusion = self._matrix()
         self.per_image: dict[int, float] = {}
@@ -121,6 +124,29 @@ class SegmentationTask(LightningModule):
     def result(self) -> SegmentationModel:
         """The model to validate, save and use: the average if there is one."""
         return self.model if self.averaged is None else self.averaged
+
+    def configure_model(self) -> None:
+        """Divide the model over the processes, if that is the trainer's strategy; Lightning calls it."""
+        if self.device_mesh is None or self._skeleton:
+            return
+        mesh = self.device_mesh["data_parallel"]
+        self._skeleton = (shard(self.model, mesh),)
+        if self.averaged is not None:
+            shard(self.averaged, mesh)
+
+    def whole_result(self, keep: bool = True) -> SegmentationModel | None:
+        """Return `result` with all its weights; every process must call it.
+
+        Args:
+            keep: whether this process wants it; None is returned if not.
+        """
+        if not self._skeleton:
+            return self.result if keep else None
+        state = gathered(self.result.state_dict(), keep=keep)
+        if not keep:
+            return None
+        self._skeleton[0].load_state_dict(state, assign=True)
+        return self._skeleton[0]
 
     def forward(self, images: Tensor) -> Any:
         """Return what the model gives for images (N, C, H, W)."""
@@ -175,7 +201,10 @@ class SegmentationTask(LightningModule):
             self._average.update(self.averaged, self.model, self.step - 1)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what was counted."""
+        """Forget what was counted; all processes measure the same model."""
+        share_buffers(self.result)
+        if self._skeleton:
+            self._in_step = InStep(self.result, self.device)
         self.confusion = self._matrix()
         self.per_image, self._val_loss = {}, (0.0, 0)
 
@@ -192,6 +221,8 @@ class SegmentationTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Add up the counts of all processes and log what follows from them."""
+        if self._in_step is not None:
+            self._in_step.finish()
         exact = torch.float32 if self.device.type == "mps" else torch.float64
         loss = torch.tensor(self._val_loss, dtype=exact, device=self.device)
         self.confusion.matrix = self.confusion.matrix.to(self.device)

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from segcore_plugin_train import Settings, state, train
+from segcore_plugin_train import Settings, evaluate, state, train
+from segcore_plugin_train.build import make_data
+from segcore_plugin_train.data import IMAGENET
 from segcore_plugin_train.log import read_log
+
+import segcore
 
 PROGRAM = """
 import os, signal, sys
@@ -25,6 +29,9 @@ def watch(event, arguments):
         print("WROTE", rank, arguments[0], flush=True)
 
 sys.addaudithook(watch)
+if "LEAST" in os.environ:
+    from segcore_plugin_train import sharding
+    sharding.LEAST = int(os.environ["LEAST"])
 if "KILL_RANK_1_AT" in os.environ and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
     from segcore_plugin_train import keeper
     done = keeper.Keeper.on_train_batch_end
@@ -100,10 +107,47 @@ def test_two_processes_equal_one_with_the_doubled_batch_and_only_the_first_write
     assert printed.count("images to train on") == 1
 
 
+def test_a_model_divided_over_two_processes_equals_a_whole_one(exact, tmp_path):
+    fields = exact | {"ema": 0.9, "clip": 0.5, "freeze": ["BatchNorm2d", "encoder.layer1"], "channels_last": True}
+    train(Settings(**fields), tell=lambda line: None)
+    printed = launch(tmp_path, halved(fields, tmp_path) | {"strategy": "fsdp"}, torchrun(), LEAST="1000")
+    assert_same(fields["out"], tmp_path / "two")
+    assert {line.split()[1] for line in printed.splitlines() if line.startswith("WROTE")} == {"0"}
+    for name in ("best", "last"):
+        one, two = (segcore.from_pretrained(Path(out) / name) for out in (fields["out"], tmp_path / "two"))
+        assert one.config == two.config
+        for key, value in one.state_dict().items():
+            assert torch.allclose(value, two.state_dict()[key], rtol=1e-9, atol=1e-11), key
+
+
 @pytest.mark.slow
-def test_a_worker_that_is_killed_starts_again_and_ends_at_the_same_weights(exact, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_processes_measure_one_model_although_norms_learn_from_their_own_samples(exact, tmp_path, strategy):
+    fields = halved(exact, tmp_path) | {"freeze": [], "strategy": strategy}
+    launch(tmp_path, fields, torchrun())
+    data = make_data(Settings(**fields), IMAGENET)
+    model = segcore.from_pretrained(tmp_path / "two" / "best").double()
+    found = evaluate(model, data.val_source, data.reading, indices=data.val_indices)
+    assert json.loads(found.as_json()) == json.loads((tmp_path / "two" / "best.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_run_with_a_divided_model_goes_on_whole(exact, tmp_path):
+    fields = exact | {"ema": 0.9, "optimizer": "sgd"}
+    train(Settings(**fields), tell=lambda line: None)
+    divided = halved(fields, tmp_path) | {"save_every": 1}
+    with pytest.raises(AssertionError, match="SIGKILL|Signal 9"):
+        launch(tmp_path, divided | {"strategy": "fsdp"}, torchrun(), KILL_RANK_1_AT="3")
+    assert 2 <= state.load_state(tmp_path / "two" / state.NAME).step <= 3
+    train(Settings(**divided | {"batch_size": exact["batch_size"], "resume": True}), tell=lambda line: None)
+    assert_same(fields["out"], tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_worker_that_is_killed_starts_again_and_ends_at_the_same_weights(exact, tmp_path, strategy):
     train(Settings(**exact), tell=lambda line: None)
-    fields = halved(exact, tmp_path) | {"resume": True, "save_every": 1}
+    fields = halved(exact, tmp_path) | {"resume": True, "save_every": 1, "strategy": strategy}
     printed = launch(tmp_path, fields, torchrun("--max-restarts", "1"), KILL_RANK_1_AT="4", **OWN_STORE)
     assert "TORCH_DISABLE" not in printed
     assert "goes on at" in printed

@@ -51,7 +51,15 @@ def test_a_file_that_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"batch_size": 1.5}, {"precision": "16"}, {"strategy": "fsdp"}, {"check": "all"}, {"steps": 0}],
+    [
+        {"epochs": 0},
+        {"batch_size": 1.5},
+        {"precision": "16"},
+        {"strategy": "dp"},
+        {"strategy": "fsdp", "compile": True},
+        {"check": "all"},
+        {"steps": 0},
+    ],
 )
 def test_values_that_make_no_sense(wrong):
     with pytest.raises(OptionValueError):
