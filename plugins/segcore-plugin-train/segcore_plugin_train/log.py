@@ -59,7 +59,7 @@ def tensorboard(folder: Path, step: int, tell: Callable[[str], None]) -> Any:
     try:
         from segcore_plugin_train.engine import TensorBoardLogger
 
-        return TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=step or None)
+        return TensorBoardLogger(str(folder), name="tensorboard", version="", purge_step=step + 1 if step else None)
     except ModuleNotFoundError:
         tell("TensorBoard is not installed; the log is log.csv alone (pip install tensorboard).")
         return None

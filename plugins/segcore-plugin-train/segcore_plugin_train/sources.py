@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -168,17 +169,26 @@ def _shape(value: Any) -> tuple[int, int]:
 def load_records(name: str, split: str, image_column: str, mask_column: str) -> Records:
     """Return one split of a dataset by its name on the Hugging Face Hub, or by its folder.
 
+    A folder that ``save_to_disk`` wrote is taken too; one that holds a single split has it as ``"train"``.
+
     Raises:
         OptionValueError: the package datasets is not installed, or cannot load it.
     """
     try:
-        import datasets  # type: ignore[import-not-found,unused-ignore]
+        import datasets  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ModuleNotFoundError as error:
         raise OptionValueError(
             f"{name!r} is loaded with the package datasets: pip install segcore-plugin-train[datasets]."
         ) from error
     try:
-        records = datasets.load_dataset(name, split=split)
+        if (Path(name) / "state.json").is_file():
+            parts = {"train": datasets.load_from_disk(name)}
+        elif (Path(name) / "dataset_dict.json").is_file():
+            parts = dict(datasets.load_from_disk(name))
+        else:
+            parts = {split: datasets.load_dataset(name, split=split)}
     except Exception as error:  # of its own kinds, and of the network's
         raise OptionValueError(f"dataset {name!r}, split {split!r}: {type(error).__name__}: {error}") from error
-    return Records(records, image_column, mask_column, f"{name}/{split}")
+    if split not in parts:
+        raise OptionValueError(f"dataset {name!r}: there is no split {split!r}; there is {', '.join(parts)}.")
+    return Records(parts[split], image_column, mask_column, f"{name}/{split}")

@@ -66,7 +66,7 @@ def test_a_run_leaves_checkpoints_log_and_report_and_evaluate_agrees(small, tmp_
     evaluation = train(Settings(**small, names=list("abcd"), ema=0.5, clip=1.0), tell=lines.append)
     out = Path(small["out"])
     assert sorted(path.name for path in out.iterdir()) == [
-        "best", "best.json", "last", "log.csv", "report.html", "run.json", state.NAME,
+        "best", "best.json", "last", "log.csv", "report.html", "run.json", "tensorboard", state.NAME,
     ]  # fmt: skip
     assert "10 images to train on, 2 to validate with" in lines[0]
     assert sum(line.startswith("epoch") for line in lines) == 3
