@@ -1,0 +1,5 @@
+from segcore.testing import Conformance
+
+
+class TestRay(Conformance):
+    plugin = "ray"
