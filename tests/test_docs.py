@@ -190,18 +190,23 @@ def test_every_hook_has_an_entry_and_a_row():
 
 def test_every_command_and_option_has_an_entry(monkeypatch):
     monkeypatch.syspath_prepend(DOCS / "_ext")
-    from segcore_pages import command_reference, core_commands
+    from segcore_pages import command_reference, commands, home
 
-    page = command_reference()
-    commands = {context.command_path: context.command for context in core_commands(cli)}
-    assert {"segcore plugins", "segcore encoders", "segcore decoders", "segcore losses"} <= set(commands)
-    for path, command in commands.items():
-        assert f"\n## {path}\n" in f"\n{page}"
+    sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", command_reference(), re.MULTILINE | re.DOTALL))
+    page = "\n".join(sections.values())
+    found = {context.command_path: context.command for context in commands(cli)}
+    assert {"segcore plugins", "segcore encoders", "segcore decoders", "segcore losses"} <= set(found)
+    assert {"segcore train", "segcore evaluate", "segcore predict"} <= set(found)
+    assert home(found["segcore train"]) == "segcore-plugin-train"
+    assert "Comes with `segcore-plugin-train`." in sections["segcore train"]
+    assert list(sections) == [*found, "Exit codes"]
+    for path, command in found.items():
         assert command.help, f"{path} has no help"
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, f"{path} {parameter.opts[-1]} has no help"
-                assert parameter.opts[-1] in page
+                assert parameter.help.replace("*", r"\*") in sections[path], f"{path} {parameter.opts[-1]}"
+                assert re.search(rf"^\.\. option:: .*{re.escape(parameter.opts[-1])}\b", sections[path], re.MULTILINE)
     assert "| 0 | done |" in page
     assert "\n| 130 |" in page
 

@@ -16,21 +16,41 @@ from sphinx.util.docutils import SphinxDirective
 KINDS = {"added": "Added", "changed": "Changed", "fixed": "Fixed", "removed": "Removed"}
 
 
-def core_commands(command: click.Command, parent: click.Context | None = None) -> Iterator[click.Context]:
-    """Yield a context for a command and for every command below it that the core, not a plugin, defines."""
+PACKAGES = {path.parent.name: path.parts[-3] for path in Path(__file__).parents[2].glob("plugins/*/*/__init__.py")}
+
+
+def commands(command: click.Group) -> list[click.Context]:
+    """Return contexts of a group's commands and of those below them: the core's, then those of this repository."""
+    found = list(_contexts(command))
+    return sorted((context for context in found if home(context.command) is not None), key=_rank)
+
+
+def _contexts(command: click.Command, parent: click.Context | None = None) -> Iterator[click.Context]:
     name = command.name if parent else "segcore"
     context = click.Context(command, parent, info_name=name, **command.context_settings)
     yield context
-    for _, child in sorted(getattr(command, "commands", {}).items()):
-        if child.callback.__module__.startswith("segcore."):
-            yield from core_commands(child, context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from _contexts(child, context)
+
+
+def home(command: click.Command) -> str | None:
+    """Return the distribution of a command: segcore, a package of this repository, or None."""
+    top = command.callback.__module__.partition(".")[0] if command.callback else ""
+    return "segcore" if top == "segcore" else PACKAGES.get(top)
+
+
+def _rank(context: click.Context) -> tuple[bool, str]:
+    return home(context.command) != "segcore", context.command_path
 
 
 def command_reference() -> str:
     """Return the reference of the command line as MyST."""
     from segcore.cli import cli, main
 
-    parts = [_command_section(context) for context in core_commands(cli)]
+    parts = [_command_section(context) for context in commands(cli)]
     codes = inspect.getdoc(main).partition("Codes:")[2].strip(" .\n").split(", ")
     rows = [f"| {code} | {meaning} |" for code, _, meaning in (line.partition(" ") for line in codes)]
     return "\n".join([*parts, "## Exit codes", "", "| code | meaning |", "|---|---|", *rows, ""])
@@ -39,11 +59,15 @@ def command_reference() -> str:
 def _command_section(context: click.Context) -> str:
     path, command = context.command_path, context.command
     lines = [f"## {path}", "", f"```text\n{path} {' '.join(command.collect_usage_pieces(context))}\n```", ""]
+    if (package := home(command)) != "segcore":
+        lines += [f"Comes with `{package}`.", ""]
     lines += [inspect.cleandoc(command.help or "").replace("\b\n", ""), "", "```{eval-rst}", f".. program:: {path}", ""]
     for option in command.get_params(context):
         if isinstance(option, click.Option):
             names = ", ".join(_spelling(option, context))
             text = (option.help or "").replace("*", r"\*")  # of a pattern, not emphasis
+            if option.show_default and option.default is not None:
+                text += f"  [default: {option.default}]"
             lines += [f".. option:: {names}", "", f"   {text}", ""]
     return "\n".join([*lines, "```", ""])
 
