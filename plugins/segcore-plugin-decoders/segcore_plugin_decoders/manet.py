@@ -89,8 +89,9 @@ class PositionAttention(nn.Module):
             attended = scores.flatten(1).softmax(dim=1).view_as(scores) @ value
             attended = attended.reshape(x.shape)  # not transposed: this mixes pixels and channels
         else:
-            attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (N, HW, C)
-            attended = attended.transpose(1, 2).reshape(x.shape)
+            query, key, value = (tokens[:, None] for tokens in (query, key, value))  # one head, as exporters want it
+            attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (N, 1, HW, C)
+            attended = attended[:, 0].transpose(1, 2).reshape(x.shape)
         return self.out_conv(x + attended)  # type: ignore[no-any-return]
 
 
