@@ -10,11 +10,57 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+_MODELS = {
+    "Unet": "unet",
+    "UnetPlusPlus": "unetplusplus",
+    "MAnet": "manet",
+    "Linknet": "linknet",
+    "FPN": "fpn",
+    "PSPNet": "pspnet",
+    "DeepLabV3": "deeplabv3",
+    "DeepLabV3Plus": "deeplabv3",
+    "PAN": "pan",
+    "UPerNet": "upernet",
+    "Segformer": "segformer",
+    "DPT": "dpt",
+}
+_HOMES = {name: f"decoders.{module}" for name, module in _MODELS.items()} | {
+    "from_pretrained": "base.hub_mixin",
+    "create_model": "factory",
+    "MODEL_ARCHITECTURES_MAPPING": "factory",
+}
 _MODULES = ("base", "datasets", "decoders", "encoders", "losses", "metrics", "utils")
+
+__all__ = [  # noqa: F822 - imported when first used
+    "DPT",
+    "FPN",
+    "PAN",
+    "DeepLabV3",
+    "DeepLabV3Plus",
+    "Linknet",
+    "MAnet",
+    "PSPNet",
+    "Segformer",
+    "UPerNet",
+    "Unet",
+    "UnetPlusPlus",
+    "__version__",
+    "create_model",
+    "datasets",
+    "decoders",
+    "encoders",
+    "from_pretrained",
+    "losses",
+    "metrics",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import a name when it is first used."""
-    if name not in _MODULES:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

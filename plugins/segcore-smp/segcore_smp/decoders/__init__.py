@@ -1,0 +1,1 @@
+"""Decoders and models, one package for each architecture."""

@@ -1,0 +1,5 @@
+"""DPT."""
+
+from segcore_smp.decoders.dpt.model import DPT
+
+__all__ = ["DPT"]

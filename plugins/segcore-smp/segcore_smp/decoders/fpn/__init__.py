@@ -1,0 +1,5 @@
+"""FPN."""
+
+from segcore_smp.decoders.fpn.model import FPN
+
+__all__ = ["FPN"]

@@ -1,0 +1,5 @@
+"""Linknet."""
+
+from segcore_smp.decoders.linknet.model import Linknet
+
+__all__ = ["Linknet"]

@@ -1,0 +1,5 @@
+"""PAN."""
+
+from segcore_smp.decoders.pan.model import PAN
+
+__all__ = ["PAN"]

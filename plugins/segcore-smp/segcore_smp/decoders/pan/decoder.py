@@ -1,0 +1,30 @@
+"""The decoder of PAN."""
+
+# ruff: noqa: ANN204
+
+from collections.abc import Sequence
+from typing import Literal
+
+from segcore_smp.decoders._network import NetworkDecoder
+
+
+class PANDecoder(NetworkDecoder):
+    """The decoder of PAN.
+
+    Args:
+        encoder_channels: of the encoder's maps, strides 1, 2, 4, ...; 0 for a level that it lacks.
+        encoder_depth: of the encoder.
+        decoder_channels: of the blocks, deepest first, or of the result.
+        interpolation_mode: of the resizes.
+    """
+
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        encoder_depth: Literal[3, 4, 5],
+        decoder_channels: int,
+        interpolation_mode: str = "bilinear",
+    ):
+        self._build(
+            "pan", encoder_channels[: encoder_depth + 1], channels=decoder_channels, interpolation=interpolation_mode
+        )

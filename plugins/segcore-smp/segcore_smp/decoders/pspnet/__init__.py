@@ -1,0 +1,5 @@
+"""PSPNet."""
+
+from segcore_smp.decoders.pspnet.model import PSPNet
+
+__all__ = ["PSPNet"]

@@ -1,0 +1,5 @@
+"""Segformer."""
+
+from segcore_smp.decoders.segformer.model import Segformer
+
+__all__ = ["Segformer"]

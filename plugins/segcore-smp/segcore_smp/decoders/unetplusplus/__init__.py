@@ -1,0 +1,5 @@
+"""UnetPlusPlus."""
+
+from segcore_smp.decoders.unetplusplus.model import UnetPlusPlus
+
+__all__ = ["UnetPlusPlus"]

@@ -1,0 +1,5 @@
+"""UPerNet."""
+
+from segcore_smp.decoders.upernet.model import UPerNet
+
+__all__ = ["UPerNet"]
