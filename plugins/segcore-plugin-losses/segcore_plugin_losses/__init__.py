@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from segcore_plugin_losses.lovasz import LovaszLoss
     from segcore_plugin_losses.mcc import MCCLoss
     from segcore_plugin_losses.pixel import BCELoss, CrossEntropyLoss, OHEMLoss
+    from segcore_plugin_losses.processes import across_processes
     from segcore_plugin_losses.region import DiceLoss, FocalTverskyLoss, JaccardLoss, TverskyLoss
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "OHEMLoss",
     "SoftClDiceLoss",
     "TverskyLoss",
+    "across_processes",
 ]
 
 # name: module, class, paper
@@ -55,7 +57,7 @@ _LOSSES = {
     "tversky": ("region", "TverskyLoss", "https://arxiv.org/abs/1706.05721"),
 }
 _ALIASES = {"focal-tversky": ("focal_tversky",)}
-_HOMES = {title: module for module, title, _ in _LOSSES.values()} | {"Loss": "base"}
+_HOMES = {title: module for module, title, _ in _LOSSES.values()} | {"Loss": "base", "across_processes": "processes"}
 
 
 @hookimpl

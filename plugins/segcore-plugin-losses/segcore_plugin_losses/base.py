@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from segcore import InputError, OptionValueError
 from segcore_plugin_losses.inputs import MODES, check_choice, check_ignore_index, prepare
+from segcore_plugin_losses.processes import totals
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -91,21 +92,22 @@ class Loss(nn.Module):
             loss = loss.masked_fill(~valid, 0)
         if self.reduction == "none":
             return loss
-        total = loss.sum()
+        whole = loss.sum()
         if self.reduction == "sum":
-            return total
+            return totals(whole)[0]
         if weight is None:
-            count = total.new_tensor(loss.numel()) if valid is None else valid.sum().to(loss.dtype)
+            count = whole.new_tensor(loss.numel()) if valid is None else valid.sum().to(loss.dtype)
         else:
             weight = weight.expand_as(loss)
             count = (weight if valid is None else weight.masked_fill(~valid, 0)).sum()
-        return total / at_least_one(count)
+        whole, count = totals(whole, count)
+        return whole / at_least_one(count)
 
     def reduce_classes(self, loss: Tensor, counts: Tensor) -> Tensor:
         """Reduce values per class.
 
         Args:
-            loss: (..., C).
+            loss: (C,), of the batch, or (N, C), of each image.
             counts: whether each value counts, same shape.
         """
         loss = loss.masked_fill(~counts, 0)
@@ -115,7 +117,10 @@ class Loss(nn.Module):
             loss, share = loss * weight, share * weight
         if self.reduction == "none":
             return loss
-        return loss.sum() if self.reduction == "sum" else loss.sum() / at_least_one(share.sum())
+        whole, count = loss.sum(), share.sum()
+        if loss.ndim > 1:
+            whole, count = totals(whole, count)
+        return whole if self.reduction == "sum" else whole / at_least_one(count)
 
     def extra_repr(self) -> str:
         """Return the mode and what differs from the defaults."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from segcore_plugin_losses.base import Loss
 from segcore_plugin_losses.boundary import check_rank
 from segcore_plugin_losses.inputs import check_number
+from segcore_plugin_losses.processes import totals
 
 
 class SoftClDiceLoss(Loss):
@@ -51,11 +52,13 @@ class SoftClDiceLoss(Loss):
             p, y = p.masked_fill(~valid, 0), y.masked_fill(~valid, 0)
         dims = (0, *range(2, x.ndim))
         p_line, y_line = soft_skeleton(p, self.iterations), soft_skeleton(y, self.iterations)
-        precision = self._share((p_line * y).sum(dims), p_line.sum(dims))
-        sensitivity = self._share((y_line * p).sum(dims), y_line.sum(dims))
+        of_p, p_length, of_y, y_length, true = totals(
+            *(value.sum(dims) for value in (p_line * y, p_line, y_line * p, y_line, y))
+        )
+        precision, sensitivity = self._share(of_p, p_length), self._share(of_y, y_length)
         both = precision + sensitivity
         mean = 2 * precision * sensitivity / torch.where(both > 0, both, 1)
-        return self.reduce_classes(1 - mean, y.sum(dims) > 0)
+        return self.reduce_classes(1 - mean, true > 0)
 
     def _share(self, part: Tensor, whole: Tensor) -> Tensor:
         whole = whole + self.smooth

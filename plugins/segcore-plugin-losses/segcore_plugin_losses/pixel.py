@@ -11,6 +11,7 @@ from torch import Tensor
 from segcore import InputError
 from segcore_plugin_losses.base import Loss, at_least_one, class_numbers, per_channel
 from segcore_plugin_losses.inputs import check_number
+from segcore_plugin_losses.processes import shared, totals
 
 
 class CrossEntropyLoss(Loss):
@@ -49,14 +50,17 @@ class CrossEntropyLoss(Loss):
         weight = None if self.weight is None else self.weight.to(x.dtype)
         if valid is not None:
             y = y.masked_fill(~valid, -100)
-        reduction = "sum" if valid is not None and self.reduction == "mean" else self.reduction
+        counted = self.reduction == "mean" and (valid is not None or shared())
+        reduction = "sum" if counted else self.reduction
         loss = F.cross_entropy(
             x, y, weight, ignore_index=-100, reduction=reduction, label_smoothing=self.label_smoothing
         )
-        if reduction == self.reduction or valid is None:
-            return loss
-        count = valid.sum() if weight is None else weight[y.clamp_min(0)].masked_fill(~valid, 0).sum()
-        return loss / at_least_one(count).to(loss.dtype)
+        if not counted:
+            return totals(loss)[0] if reduction == "sum" else loss
+        each = torch.ones_like(y, dtype=loss.dtype) if weight is None else weight[y.clamp_min(0)]
+        count = (each if valid is None else each.masked_fill(~valid, 0)).sum()
+        loss, count = totals(loss, count)
+        return loss / at_least_one(count)
 
 
 class BCELoss(Loss):
@@ -96,7 +100,7 @@ class BCELoss(Loss):
                 raise InputError(f"pos_weight has {len(self.pos_weight)} numbers and the logits {x.shape[1]} classes.")
             pos_weight = per_channel(self.pos_weight.to(x.dtype), x)
         y, valid = self.per_class(x, y, valid)
-        plain = valid is None and self.weight is None
+        plain = valid is None and self.weight is None and not shared()
         loss = F.binary_cross_entropy_with_logits(
             x, y, pos_weight=pos_weight, reduction=self.reduction if plain else "none"
         )

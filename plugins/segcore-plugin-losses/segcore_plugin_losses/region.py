@@ -9,6 +9,7 @@ from torch import Tensor
 
 from segcore_plugin_losses.base import Loss
 from segcore_plugin_losses.inputs import check_choice, check_number
+from segcore_plugin_losses.processes import totals
 from segcore_plugin_losses.sums import SoftmaxSums, label_counts
 
 
@@ -56,6 +57,8 @@ class TverskyLoss(Loss):
     def compute(self, x: Tensor, y: Tensor, valid: Tensor | None) -> Tensor:
         """Return the loss of what `prepare` gives."""
         hit, predicted, true = self._sums(x, y, valid)
+        if not self.per_image:
+            hit, predicted, true = totals(hit, predicted, true)
         whole = hit + self.alpha * (predicted - hit) + self.beta * (true - hit) + self.smooth
         some = whole > 0
         loss = (1 - (hit + self.smooth) / whole.where(some, 1)).where(
@@ -86,7 +89,9 @@ class TverskyLoss(Loss):
         if self.mode == "multiclass":
             valid = valid[:, None]
         seen = valid.flatten(2).any(2)
-        return (seen if self.per_image else seen.any(0)).expand_as(loss)
+        if not self.per_image:
+            seen = totals(seen.sum(0))[0] > 0
+        return seen.expand_as(loss)
 
 
 class DiceLoss(TverskyLoss):
