@@ -31,14 +31,15 @@ def check_sharding() -> None:
 def units(model: nn.Module, least: int) -> Iterator[nn.Module]:
     """Yield the parts that are gathered one at a time: members of sequences and lists, such as the blocks of a stage.
 
-    Those with fewer parameters than `least` are left out, and those that hold another one. What is in no part, like
-    layers outside of sequences, belongs to the whole.
+    Those with fewer parameters than `least` are left out, those that hold another one, and single layers, whose weights
+    networks may use without calling them. What is in no part, like layers outside of sequences, belongs to the whole.
     """
     chosen: set[int] = set()
     for container in reversed(list(model.modules())):  # what lies inside comes before what holds it
         if isinstance(container, nn.Sequential | nn.ModuleList):
             for member in container:
-                if isinstance(member, nn.ModuleList) or any(id(inner) in chosen for inner in member.modules()):
+                called = type(member).forward is not nn.Module.forward and any(True for _ in member.children())
+                if not called or any(id(inner) in chosen for inner in member.modules()):
                     continue
                 if sum(parameter.numel() for parameter in member.parameters()) >= least:
                     chosen.add(id(member))

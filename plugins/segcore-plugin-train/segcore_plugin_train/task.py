@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from segcore_plugin_losses import metrics
+from segcore_plugin_losses import across_processes, metrics
 from torch import Tensor
 
 from segcore import IncompatiblePartsError, OptionValueError, SegmentationModel, create_loss
@@ -155,7 +155,9 @@ class SegmentationTask(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         images, labels = batch[0], batch[1]
-        loss: Tensor = self.loss(without_label(self(images)), labels)
+        output = without_label(self(images))
+        with across_processes():
+            loss: Tensor = self.loss(output, labels)
         asked = self.device.type == "cpu" or batch_idx % ASK_EVERY == 0  # elsewhere an answer waits for the device
         if asked and not torch.isfinite(loss):
             raise TrainingError(

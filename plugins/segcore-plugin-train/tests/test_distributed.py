@@ -53,11 +53,17 @@ OWN_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # else the restarted as
 
 @pytest.fixture
 def exact(small):
-    """A run in which processes and batches make no difference: float64, frozen norms, a mean over equal numbers."""
+    """A run in which processes and batches make no difference: float64 and frozen norms.
+
+    Losses are over classes, with weights, and over pixels, of which processes have different numbers that count.
+    """
     return small | {
         "precision": "64",
         "freeze": ["BatchNorm2d"],
-        "loss": "ce",
+        "loss": "dice+ce",
+        "loss_option": {"weight": [0.2, 1.0, 2.0, 3.0]},
+        "label": {"0": 0, "1": 1, "2": 2, "3": "ignore"},
+        "crop": 40,
         "augment": "flips",
         "val_fraction": 0.25,
     }

@@ -6,6 +6,7 @@ from segcore_plugin_train import SegmentationData, SegmentationTask, TrainingErr
 from segcore_plugin_train.engine import Trainer
 from segcore_plugin_train.optim import MovingAverage, make_optimizer, parameter_groups, schedule
 from segcore_plugin_train.run import EXPECTED_WARNINGS
+from segcore_plugin_train.sharding import units
 from torch import nn
 
 import segcore
@@ -197,3 +198,13 @@ def test_channels_last_changes_the_layout_and_hardly_the_result(shapes, tmp_path
         assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
         found.append(weight.detach().contiguous())
     assert torch.allclose(*found, atol=1e-3)
+
+
+def test_parts_that_are_gathered_by_themselves_are_blocks_that_are_called():
+    model = segcore.create_model("segformer", "resnet18", classes=4)
+    names = {module: name for name, module in model.named_modules()}
+    blocks = [f"encoder.layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    assert sorted(names[part] for part in units(model, 70_000)) == blocks  # not the decoder's layers, used by weight
+    assert sorted(names[part] for part in units(model, 2_000_000)) == blocks[-2:]
+    nested = nn.Sequential(nn.Sequential(nn.Sequential(nn.Linear(9, 9)), nn.ModuleList([nn.Linear(9, 9)])))
+    assert list(units(nested, 10)) == [nested[0][0]]
