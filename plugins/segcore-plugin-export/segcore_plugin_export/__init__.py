@@ -13,10 +13,32 @@ from segcore import hookimpl
 if TYPE_CHECKING:
     import click
 
-__version__ = "0.1.0"
-__all__: list[str] = []
+    from segcore_plugin_export.allocator import keep_memory
+    from segcore_plugin_export.errors import ExportError
+    from segcore_plugin_export.exporting import Exported, export
+    from segcore_plugin_export.optimize import OptimizedModel, optimize_for_inference
+    from segcore_plugin_export.report import Report
 
-_HOMES: dict[str, str] = {}
+__version__ = "0.1.0"
+__all__ = [
+    "ExportError",
+    "Exported",
+    "OptimizedModel",
+    "Report",
+    "export",
+    "keep_memory",
+    "optimize_for_inference",
+]
+
+_HOMES = {
+    "ExportError": "errors",
+    "Exported": "exporting",
+    "OptimizedModel": "optimize",
+    "Report": "report",
+    "export": "exporting",
+    "keep_memory": "allocator",
+    "optimize_for_inference": "optimize",
+}
 
 
 @hookimpl

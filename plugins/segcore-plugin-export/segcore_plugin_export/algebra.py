@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from segcore_plugin_export import kernels
-from segcore_plugin_export.folding import CONV
 from segcore_plugin_export.captured import RESIZES, Captured, aten, is_sum, shape
+from segcore_plugin_export.folding import CONV
 
 CAT = aten.cat.default
 NEAREST = aten.upsample_nearest2d.default
@@ -45,7 +45,7 @@ def _is_plain(captured: Captured, node: fx.Node, size: int, padding: list[int]) 
     if node.args[2] is not None and captured.value(node.args[2]) is None:
         return False
     _, _, _, stride, pad, dilation, transposed, _, groups = node.args
-    return stride == ONE and pad == padding and dilation == ONE and not transposed and groups == 1
+    return bool(stride == ONE and pad == padding and dilation == ONE and not transposed and groups == 1)
 
 
 def _like(node: fx.Node, *size: int) -> Tensor:
@@ -84,14 +84,14 @@ def _push_pointwise(captured: Captured, node: fx.Node) -> None:
         return _conv(captured, item, weight, biases.pop() if biases else None, node)
 
     captured.replace(node, pushed(x))
-    captured.note("1x1 convolutions before a resize")
+    captured.done["1x1 convolutions before a resize"] += 1
 
 
 def _enlarges(node: fx.Node) -> bool:
     if len(node.users) != 1:
         return False
     if node.target in RESIZES and isinstance(node.args[0], fx.Node):
-        return node.meta["val"].numel() > node.args[0].meta["val"].numel()
+        return bool(node.meta["val"].numel() > node.args[0].meta["val"].numel())
     return is_sum(node) and node.args[0] is not node.args[1] and any(_enlarges(item) for item in node.args)  # type: ignore[arg-type]
 
 
@@ -136,12 +136,10 @@ def _convolve_small(captured: Captured, node: fx.Node) -> None:
         total = _added(captured, total, _conv(captured, whole, weight, None, node), node)
     assert total is not None
     captured.replace(node, total)
-    captured.note("3x3 convolutions before a doubling")
+    captured.done["3x3 convolutions before a doubling"] += 1
 
 
-def _joined(
-    captured: Captured, parts: list[tuple[fx.Node, int, int]], node: fx.Node
-) -> list[tuple[fx.Node, int, int]]:
+def _joined(captured: Captured, parts: list[tuple[fx.Node, int, int]], node: fx.Node) -> list[tuple[fx.Node, int, int]]:
     """Return neighbouring parts as one concatenated part each."""
     runs: list[list[tuple[fx.Node, int, int]]] = []
     for part in parts:
@@ -187,7 +185,7 @@ def _convolve_lateral(captured: Captured, node: fx.Node, x: fx.Node) -> None:
         composed = captured.constant(_composed, node.args[1], lateral.args[1], before=node)
         source: Any = lateral.args[0]
         captured.replace(node, _added(captured, enlarged, _conv(captured, source, composed, None, node), node))
-        captured.note("3x3 convolutions before a doubling")
+        captured.done["3x3 convolutions before a doubling"] += 1
         return
 
 

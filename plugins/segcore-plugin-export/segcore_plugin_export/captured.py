@@ -6,11 +6,12 @@ The graph says nothing of memory layouts: copies that only change a layout are l
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
@@ -36,19 +37,15 @@ class Captured:
         graph: the operators; constants are ``get_attr`` nodes.
         values: value of each constant by its name.
         memory: constants of all sizes.
-        notes: what was done, by kind.
+        done: what was done, by kind.
+        left: what could not be done, by kind.
     """
 
     def __init__(self, graph: fx.Graph, values: dict[str, Any], memory: Memory, own: set[int]) -> None:
         self.graph, self.values, self.memory = graph, values, memory
-        self.notes: dict[str, int] = {}
-        self._keys: dict[str, Any] = {
-            name: id(value) if id(value) in own else None for name, value in values.items()
-        }
-
-    def note(self, what: str) -> None:
-        """Count one more of a kind."""
-        self.notes[what] = self.notes.get(what, 0) + 1
+        self.done: Counter[str] = Counter()
+        self.left: Counter[str] = Counter()
+        self._keys: dict[str, Any] = {name: id(value) if id(value) in own else None for name, value in values.items()}
 
     def calls(self, *targets: Any) -> Iterator[fx.Node]:
         """Yield the nodes that call one of these operators, in order; they may be replaced meanwhile."""
@@ -103,15 +100,25 @@ class Captured:
         return fx.GraphModule({name: self.values[name] for name in used}, self.graph)
 
 
-def capture(model: nn.Module, x: Tensor, memory: Memory) -> Captured:
+def capture(model: Callable[[Tensor], Any], own: Iterable[Tensor], x: Tensor, memory: Memory) -> Captured:
     """Run a model in evaluation mode on a tensor without numbers and record its operators.
+
+    Args:
+        model: what is run.
+        own: its parameters and buffers, which stay as long as `memory`.
+        x: says the shape.
+        memory: constants of all sizes.
 
     Raises:
         CaptureError: if what the model does depends on the numbers, or an operator has no counterpart.
     """
+
+    def run(image: Tensor) -> Any:  # a bound method would be unwrapped and then lack its argument
+        return model(image)
+
     try:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            functional = torch.func.functionalize(model, remove="mutations")
+            functional = torch.func.functionalize(run, remove="mutations")
             traced = make_fx(functional, tracing_mode="fake", _allow_non_fake_inputs=True)(x)
     except Exception as error:
         raise CaptureError(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
@@ -119,8 +126,7 @@ def capture(model: nn.Module, x: Tensor, memory: Memory) -> Captured:
     for node in traced.graph.nodes:
         if node.op == "get_attr":
             values[str(node.target)] = node.meta["val"] = operator.attrgetter(str(node.target))(traced)
-    own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    captured = Captured(traced.graph, values, memory, own)
+    captured = Captured(traced.graph, values, memory, {id(tensor) for tensor in own})
     _simplify(captured)
     return captured
 

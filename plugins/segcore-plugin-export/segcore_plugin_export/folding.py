@@ -24,13 +24,11 @@ def fold_norms(captured: Captured) -> None:
         eps = node.args[6] if legit else node.args[7]
         sources = _sources(captured, x)
         if not sources:
-            captured.note("batch norms kept")
+            captured.left["batch norms that no convolution precedes"] += 1
             continue
         for index, source in enumerate(sources):
             kernel, old = source.args[1], source.args[2]
-            scaled = captured.constant(
-                _scaled, kernel, weight, var, eps, source.args[6], source.args[8], before=source
-            )
+            scaled = captured.constant(_scaled, kernel, weight, var, eps, source.args[6], source.args[8], before=source)
             if index == 0:
                 old = captured.constant(_shifted, old, weight, bias, mean, var, eps, before=source)
             elif old is not None:
@@ -38,7 +36,7 @@ def fold_norms(captured: Captured) -> None:
             source.args = (source.args[0], scaled, old, *source.args[3:])
         assert isinstance(x, fx.Node)
         captured.replace(result, x)
-        captured.note("batch norms folded")
+        captured.done["batch norms folded"] += 1
     captured.clean()
 
 
@@ -67,7 +65,7 @@ def _scaled(kernel: Tensor, weight: Tensor | None, var: Tensor, eps: float, tran
     factor = _factor(weight, var, eps)
     if not transposed:
         return (kernel.double() * factor.reshape(-1, *(1,) * (kernel.ndim - 1))).to(kernel.dtype)
-    parts = kernel.double().unflatten(0, (groups, -1))  # (groups, in, out, ...)
+    parts: Tensor = kernel.double().reshape(groups, -1, *kernel.shape[1:])  # (groups, in, out, ...)
     parts = parts * factor.reshape(groups, 1, -1, *(1,) * (kernel.ndim - 2))
     return parts.flatten(0, 1).to(kernel.dtype)
 

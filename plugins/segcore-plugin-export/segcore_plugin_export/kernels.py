@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -15,21 +12,20 @@ NONE: Fused = ("none", [], "")
 
 def available(dtype: torch.dtype) -> bool:
     """Return whether torch was built with oneDNN and the processor computes in `dtype` with it."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(mkldnn, "_convolution_pointwise"):
+    built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not built or not hasattr(mkldnn, "_convolution_pointwise"):
         return False
     return dtype == torch.float32 or bool(mkldnn._is_mkldnn_bf16_supported())
 
 
-def pack_conv(
-    weight: Tensor, padding: list[int], stride: list[int], dilation: list[int], groups: int, size: list[int]
-) -> Tensor:
+def pack_conv(weight: Tensor, padding: list[int], stride: list[int], dilation: list[int], groups: int) -> Tensor:
     """Return a kernel in the order in which oneDNN reads it."""
-    return mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, groups, size)  # type: ignore[no-any-return]
+    return mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, groups)  # type: ignore[no-any-return]
 
 
-def pack_linear(weight: Tensor, rows: int) -> Tensor:
-    """Return the weight (out, in) of a linear layer in the order in which oneDNN reads it."""
-    return mkldnn._reorder_linear_weight(weight, rows)  # type: ignore[no-any-return]
+def pack_linear(weight: Tensor) -> Tensor:
+    """Return the transposed weight (in, out) of a linear layer in the order in which oneDNN reads it."""
+    return mkldnn._reorder_linear_weight(weight.t().contiguous())  # type: ignore[no-any-return]
 
 
 conv = mkldnn._convolution_pointwise.default

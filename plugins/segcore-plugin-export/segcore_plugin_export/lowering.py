@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import fx
 
 from segcore_plugin_export import kernels
+from segcore_plugin_export.captured import Captured, aten, shape
 from segcore_plugin_export.folding import CONV
 from segcore_plugin_export.kernels import NONE, Fused
-from segcore_plugin_export.captured import Captured, aten, shape
 
 RESHAPE = aten.reshape.default
 VIEWING = (RESHAPE, aten.transpose.int, aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim)
@@ -53,9 +52,7 @@ def _lower_conv(captured: Captured, node: fx.Node) -> None:
     assert isinstance(x, fx.Node)
     if transposed or value is None or value.ndim != 4:
         return
-    packed = captured.constant(
-        kernels.pack_conv, weight, padding, stride, dilation, groups, list(shape(x)), before=node
-    )
+    packed = captured.constant(kernels.pack_conv, weight, padding, stride, dilation, groups, before=node)
     arguments = (x, packed, bias, padding, stride, dilation, groups, *NONE)
     captured.replace(node, captured.call(kernels.conv, *arguments, like=node, before=node))
 
@@ -68,12 +65,8 @@ def _lower_linear(captured: Captured, node: fx.Node) -> None:
     assert isinstance(x, fx.Node)
     if bias is not None and captured.value(bias).ndim != 1:
         return
-    packed = captured.constant(_pack_transposed, weight, shape(x)[0], before=node)
+    packed = captured.constant(kernels.pack_linear, weight, before=node)
     captured.replace(node, captured.call(kernels.linear, x, packed, bias, *NONE, like=node, before=node))
-
-
-def _pack_transposed(weight: torch.Tensor, rows: int) -> torch.Tensor:
-    return kernels.pack_linear(weight.t().contiguous(), rows)
 
 
 def _activation(node: fx.Node) -> Fused | None:
@@ -110,7 +103,7 @@ def _fuse_activation(captured: Captured, node: fx.Node) -> None:
                 return
             node.args = (*node.args[:-3], *found)
             captured.replace(user, last)
-            captured.note("activations fused")
+            captured.done["activations fused"] += 1
             return
         if user.target not in MOVING or user.args[0] is not last:
             return
@@ -130,13 +123,13 @@ def _fuse_add(captured: Captured, node: fx.Node) -> None:
     for source, other in sorted(((left, right), (right, left)), key=lambda pair: -order[pair[0]]):
         if source.target is kernels.conv and len(source.users) == 1 and source.args[7:] == NONE:
             x, weight, bias, padding, stride, dilation, groups = source.args[:7]
-            arguments = (padding, stride, dilation, groups, "add", 1.0, None, [], None)
+            arguments: tuple[Any, ...] = (padding, stride, dilation, groups, "add", 1.0, None, [], None)
             if _ends_here(other, node, order) and other is not x:
                 target, inputs = kernels.conv_add_, (other, x, weight, bias)
             else:
                 target, inputs = kernels.conv_add, (x, other, weight, bias)
             captured.replace(node, captured.call(target, *inputs, *arguments, like=node, before=node))
-            captured.note("additions fused")
+            captured.done["additions fused"] += 1
             return
 
 
@@ -161,4 +154,4 @@ def _reuse_memory(captured: Captured) -> None:
         if not isinstance(first, fx.Node) or shape(first) != shape(node) or first in node.args[1:]:
             continue
         if first.meta["val"].dtype == node.meta["val"].dtype and _ends_here(first, node, order):
-            node.target = IN_PLACE[node.target]
+            node.target = IN_PLACE[node.target]  # type: ignore[index]
