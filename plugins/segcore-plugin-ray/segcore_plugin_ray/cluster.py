@@ -15,7 +15,7 @@ from segcore_plugin_predict import Job
 from segcore import OptionValueError
 
 STORE = 2**28  # bytes of shared memory for lists of paths; images never pass through Ray
-PER_IMAGE = 1024
+PER_IMAGE = 512
 
 
 @dataclass(frozen=True, slots=True)

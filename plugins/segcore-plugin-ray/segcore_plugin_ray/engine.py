@@ -73,7 +73,8 @@ def _predict(
             }
         )
         for image in before:
-            manifest.found(image.name, image.path)
+            if manifest.lacks(image.name) and worker.finished(image):  # by a run that died before it could say so
+                manifest.image(image.name, image.path, "found", {})
         if images:
             with connected(address, len(images)):
                 how = plan(job, len(images))

@@ -35,7 +35,7 @@ class Lines:
         Raises:
             OSError: it cannot be written.
         """
-        data = json.dumps(line).encode() + b"\n"
+        data = json.dumps(line, default=str).encode() + b"\n"
         while data:
             data = data[os.write(self._file, data) :]
 

@@ -64,10 +64,9 @@ class Manifest:
         self._counts[outcome] = self._counts.get(outcome, 0) + 1
         self._add("image", {"image": name, "path": str(path), "outcome": outcome, **facts})
 
-    def found(self, name: str, path: Path) -> None:
-        """Record an image that was finished before the run, unless the run that finished it recorded it."""
-        if name not in self._recorded:
-            self.image(name, path, "found", {})
+    def lacks(self, name: str) -> bool:
+        """Return whether no earlier run recorded that an image is finished, with the settings of this run."""
+        return name not in self._recorded
 
     def end(self) -> None:
         """Record that all images of the run have been dealt with."""

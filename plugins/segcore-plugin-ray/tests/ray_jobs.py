@@ -42,7 +42,7 @@ class Counted(torch.nn.Module):
         else:
             os.kill(os.getpid(), signal.SIGKILL)
         before = (self.folder / "predicted").read_text().splitlines(keepends=True).index(line)
-        while before >= int(os.environ.get("WAITS_AFTER", before + 1)):
+        while before >= int(os.environ.get("WAITS_AFTER", before + 1)) and not (self.folder / "go").exists():
             time.sleep(0.05)
         return self.model(x)
 
@@ -101,11 +101,11 @@ def label_maps(out):
 
 
 def start(site, *words, **variables):
-    """Start the command in a process of its own, with a Ray of its own."""
+    """Start Python in a process of its own, which will have a Ray of its own."""
     environment = {key: value for key, value in os.environ.items() if key not in {"RAY_ADDRESS", "WAITS_AFTER"}}
     environment |= SPAWN | {"PYTHONPATH": str(site)} | variables
     return subprocess.Popen(
-        [sys.executable, "-m", "segcore", "predict", *map(str, words)],
+        [sys.executable, *map(str, words)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import ray
@@ -157,7 +158,8 @@ def wait_for(condition, process):
 def test_a_driver_that_is_killed_and_started_again_repeats_nothing(site, ready):
     """The workers wait for ever after six images, so the driver is killed in the middle of the job."""
     model, images, out, local = ready
-    words = (model, images, "-o", out, "--backend", "counted", "--engine", "ray", "--workers", 2)
+    words = ("-m", "segcore", "predict", model, images, "-o", out)
+    words += ("--backend", "counted", "--engine", "ray", "--workers", 2)
     first = start(site, *words, WAITS_AFTER="6")
     try:
         wait_for(lambda: len(label_maps(out)) >= 6, first)
@@ -182,3 +184,18 @@ def test_a_driver_that_is_killed_and_started_again_repeats_nothing(site, ready):
 
     call(model, images, "-o", local, "--backend", "counted", "--threads", 1)
     assert label_maps(out) == label_maps(local)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_lost_loses_nothing(site, ready):
+    """After six images the workers wait until one of the two nodes is gone."""
+    model, images, out, local = ready
+    program = start(site, Path(__file__).with_name("lost_node.py"), model, images, out, WAITS_AFTER="6")
+    told, _ = program.communicate()
+    assert program.returncode == 0, told
+    assert "lost: 1" in told
+    images_ = [line for line in read_manifest(out) if line["event"] == "image"]
+    assert sorted(line["image"] for line in images_) == [f"{index:02}" for index in range(COUNT)]
+    call(model, images, "-o", local, "--backend", "counted", "--threads", 1)
+    assert label_maps(out) == label_maps(local)
+    assert (out / "areas.csv").read_bytes() == (local / "areas.csv").read_bytes()
