@@ -158,7 +158,7 @@ def _written(
     trouble = ""
     second: tuple[Any, list[Comparison]] | None = None
     for plan in kind.PLANS:
-        if plan.multiples and (subject.size or second):
+        if plan.multiples and (subject.size or second or subject.step == 1):
             continue
         try:
             graph = kind.build(subject, plan)

@@ -107,19 +107,15 @@ def trace(subject: Subject, plan: Plan) -> torch.export.ExportedProgram:
     """
     height, width = subject.size or (7 * subject.unit, 9 * subject.unit)
     image = torch.zeros(2, subject.channels, height, width)
-    dynamic: dict[int, Any] = {0: torch.export.Dim.DYNAMIC}
-    if subject.size is None:
-        free = torch.export.Dim.DYNAMIC
-        sides = (
-            [subject.step * torch.export.Dim(name) for name in ("rows", "columns")] if plan.multiples else [free] * 2
-        )
-        dynamic |= {2: sides[0], 3: sides[1]}
-    patched: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if plan.oblivious:
-        patched = tracing.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     try:
-        with quiet(), torch.no_grad(), patched:
-            return torch.export.export(subject.network, (image,), dynamic_shapes=({**dynamic},), strict=False)
+        free = torch.export.Dim.DYNAMIC
+        dynamic: dict[int, Any] = {0: free}
+        if subject.size is None and plan.multiples:
+            dynamic |= {2: subject.step * torch.export.Dim("rows"), 3: subject.step * torch.export.Dim("columns")}
+        elif subject.size is None:
+            dynamic |= {2: free, 3: free}
+        with quiet(), torch.no_grad(), tracing.patch(backed_size_oblivious=plan.oblivious):  # type: ignore[attr-defined]
+            return torch.export.export(subject.network, (image,), dynamic_shapes=(dynamic,), strict=False)
     except Exception as error:
         raise ExportError(f"torch.export cannot trace the model: {first_line(error)}") from error
 
