@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ import segcore
 
 PROGRAM = """
 import os, signal, sys
-rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+rank = int(next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0"))
 out = sys.argv[sys.argv.index("--out") + 1]
 
 def watch(event, arguments):
@@ -32,16 +34,17 @@ sys.addaudithook(watch)
 if "LEAST" in os.environ:
     from segcore_plugin_train import sharding
     sharding.LEAST = int(os.environ["LEAST"])
-if "KILL_RANK_1_AT" in os.environ and rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+place, step, number = map(int, os.environ.get("SIGNAL", "-1 0 0").split())
+if rank == place and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
     from segcore_plugin_train import keeper
     done = keeper.Keeper.on_train_batch_end
 
-    def dies(self, trainer, module, *rest):
+    def gets_signal(self, trainer, module, *rest):
         done(self, trainer, module, *rest)
-        if module.step == int(os.environ["KILL_RANK_1_AT"]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if module.step == step:
+            signal.raise_signal(number)
 
-    keeper.Keeper.on_train_batch_end = dies
+    keeper.Keeper.on_train_batch_end = gets_signal
 if __name__ == "__main__":
     from segcore.cli import main
     main()
@@ -69,22 +72,33 @@ def exact(small):
     }
 
 
-def launch(folder, fields, launcher, **more):
-    """Run the command and return what it printed."""
+def start(folder, fields, launcher=(), **more):
+    """Start the command."""
     program, config = folder / "program.py", folder / "run.yaml"
     program.write_text(PROGRAM)
     config.write_text(json.dumps({name: value for name, value in fields.items() if name != "out"}))
     words = [sys.executable, *launcher, program, "train", "--config", config, "--out", fields["out"]]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"} | more
-    done = subprocess.run(
-        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment
+    return subprocess.Popen(
+        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+
+
+def launch(folder, fields, launcher, **more):
+    """Run the command and return what it printed."""
+    process = start(folder, fields, launcher, **more)
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    return printed
 
 
 def torchrun(*options):
     return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
+
+
+def killed(rank, step):
+    """Let a process be killed after a step."""
+    return f"{rank} {step} {int(signal.SIGKILL)}"
 
 
 def assert_same(one, two):
@@ -143,7 +157,7 @@ def test_a_run_with_a_divided_model_goes_on_whole(exact, tmp_path):
     train(Settings(**fields), tell=lambda line: None)
     divided = halved(fields, tmp_path) | {"save_every": 1}
     with pytest.raises(AssertionError, match="SIGKILL|Signal 9"):
-        launch(tmp_path, divided | {"strategy": "fsdp"}, torchrun(), KILL_RANK_1_AT="3")
+        launch(tmp_path, divided | {"strategy": "fsdp"}, torchrun(), SIGNAL=killed(1, 3))
     assert 2 <= state.load_state(tmp_path / "two" / state.NAME).step <= 3
     train(Settings(**divided | {"batch_size": exact["batch_size"], "resume": True}), tell=lambda line: None)
     assert_same(fields["out"], tmp_path / "two")
@@ -154,7 +168,7 @@ def test_a_run_with_a_divided_model_goes_on_whole(exact, tmp_path):
 def test_a_worker_that_is_killed_starts_again_and_ends_at_the_same_weights(exact, tmp_path, strategy):
     train(Settings(**exact), tell=lambda line: None)
     fields = halved(exact, tmp_path) | {"resume": True, "save_every": 1, "strategy": strategy}
-    printed = launch(tmp_path, fields, torchrun("--max-restarts", "1"), KILL_RANK_1_AT="4", **OWN_STORE)
+    printed = launch(tmp_path, fields, torchrun("--max-restarts", "1"), SIGNAL=killed(1, 4), **OWN_STORE)
     assert "TORCH_DISABLE" not in printed
     assert "goes on at" in printed
     assert_same(exact["out"], tmp_path / "two")
@@ -165,7 +179,7 @@ def test_a_run_of_two_processes_goes_on_with_one(exact, tmp_path):
     train(Settings(**exact), tell=lambda line: None)
     fields = halved(exact, tmp_path) | {"save_every": 1}
     with pytest.raises(AssertionError, match="SIGKILL|Signal 9"):
-        launch(tmp_path, fields, torchrun(), KILL_RANK_1_AT="3")
+        launch(tmp_path, fields, torchrun(), SIGNAL=killed(1, 3))
     done = state.load_state(tmp_path / "two" / state.NAME).step
     assert 2 <= done <= 3
     train(Settings(**fields | {"batch_size": exact["batch_size"], "resume": True}), tell=lambda line: None)
@@ -185,3 +199,32 @@ def test_a_part_that_is_unfrozen_later_is_trained_by_all_processes(exact, tmp_pa
     train(Settings(**fields), tell=lambda line: None)
     launch(tmp_path, halved(fields, tmp_path), torchrun())
     assert_same(fields["out"], tmp_path / "two")
+
+
+def srun(folder, fields, **more):
+    """Start two tasks as SLURM would and return their exit codes and what they printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    job = {
+        "SLURM_JOB_ID": "4242", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1", "SLURM_NODELIST": "127.0.0.1", "SLURM_NODEID": "0", "MASTER_PORT": port,
+    }  # fmt: skip
+    tasks = [start(folder, fields, **job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), **more) for rank in (0, 1)]
+    printed = [task.communicate()[0] for task in tasks]
+    return [task.returncode for task in tasks], "\n".join(printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_tasks_of_slurm_save_when_told_and_go_on(exact, tmp_path, strategy):
+    train(Settings(**exact), tell=lambda line: None)
+    fields = halved(exact, tmp_path) | {"resume": True, "strategy": strategy}
+    codes, printed = srun(tmp_path, fields, SIGNAL=f"0 3 {int(signal.SIGUSR1)}")
+    assert codes == [130, 130], printed
+    assert "Stopped and saved at step 4" in printed  # the end of the epoch
+    codes, printed = srun(tmp_path, fields)
+    assert codes == [0, 0], printed
+    assert "goes on at 4" in printed
+    assert {line.split()[1] for line in printed.splitlines() if line.startswith("WROTE")} == {"0"}
+    assert_same(exact["out"], tmp_path / "two")
