@@ -79,21 +79,33 @@ class Blender:
         self._carry = carry
         self._emit = emit
         self._left: Tensor | None = None  # (K, h, w) of the columns that the next tile begins with, weighted along x
+        self._memory = [torch.empty(0), torch.empty(0)]  # two buffers in turn: memory that was used a moment ago is in the cache
 
     def add(self, rows: Span, columns: Span, scores: Tensor) -> None:
         """Add the scores (K, h, w) of one tile; they are read only."""
         head, keep = columns.head, columns.keep
         weights = columns.weights.to(scores.device)
-        rest = scores[..., keep:] * weights[keep:] if columns.length > keep else None
+        blended = None
         if head:
             assert self._left is not None
-            blended = torch.addcmul(self._left, scores[..., :head], weights[:head])
-            if rest is not None and head > keep:
-                rest[..., : head - keep] = blended[..., keep:]
+            blended = self._left.addcmul_(scores[..., :head], weights[:head])
             self._down(rows, columns.start, blended[..., :keep])
         if keep > head:
             self._down(rows, columns.start + head, scores[..., head:keep])
-        self._left = rest
+        if columns.length > keep:
+            self._left = self._other(scores, columns.length - keep)
+            torch.mul(scores[..., keep:], weights[keep:], out=self._left)
+            if blended is not None and head > keep:
+                self._left[..., : head - keep] = blended[..., keep:]
+
+    def _other(self, scores: Tensor, width: int) -> Tensor:
+        """Return memory for `width` columns of a tile other than that of the last call."""
+        classes, height, _ = scores.shape
+        size = classes * height * width
+        self._memory.reverse()
+        if len(self._memory[0]) < size:
+            self._memory[0] = scores.new_empty(size)
+        return self._memory[0][:size].view(classes, height, width)
 
     def _down(self, rows: Span, x: int, scores: Tensor) -> None:
         head, keep = rows.head, rows.keep

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -370,68 +369,94 @@ class TestAgain:
         assert not mine.exists()
 
 
-SLOWLY = """
-import sys, time
+HELD = """
+import sys, threading
 import segcore
 from segcore.testing import TinyDecoder, TinyEncoder
-from segcore_plugin_predict import job
 segcore.encoders["predict-tiny-encoder"] = TinyEncoder
 segcore.decoders["predict-tiny-decoder"] = TinyDecoder
-real = job.predict_tiled
-def slowly(*arguments, **options):
-    time.sleep(0.1)
-    return real(*arguments, **options)
-job.predict_tiled = slowly
+
+def hold():
+    print("held", flush=True)
+    threading.Event().wait()
+
+{}
 from segcore.cli import main
 main(["predict", *sys.argv[1:]])
 """
+HALF_WRITTEN = """
+from segcore_plugin_predict import results
+write, count = results.Path.write_bytes, 0
+
+def some(path, content):
+    global count
+    count += 1
+    if count < 9:
+        return write(path, content)
+    write(path, content[: len(content) // 2])
+    hold()
+
+results.Path.write_bytes = some
+"""
+PREDICTING = """
+from segcore_plugin_predict import job
+predict, count = job.predict_tiled, 0
+
+def some(*arguments, **options):
+    global count
+    count += 1
+    if count > 3:
+        hold()
+    return predict(*arguments, **options)
+
+job.predict_tiled = some
+"""
 
 
-def start(*words):
-    command = [sys.executable, "-c", SLOWLY, *map(str, words)]
+def start_and_wait_until_held(where, *words):
+    """Start the command in another process, which stops at a place of its code, and return when it has got there."""
+    command = [sys.executable, "-c", HELD.format(where), *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(process, path):
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    said = process.stdout.readline()
+    assert said == "held\n", said + process.communicate()[1]
+    return process
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 class TestKilled:
     def test_a_killed_run_continues_and_gives_what_an_uninterrupted_one_gives(self, ready):
+        """It is killed while the third file of the third image is half written."""
         model, _, out = ready
-        images = photographs(out.parent / "in", 8)
-        process = start(model, images, "-o", out, "--overlays", "--probabilities")
-        with process:
-            wait_for(process, out / "2.png")
+        images = photographs(out.parent / "in", 6)
+        words = (model, images, "-o", out, "--overlays", "--probabilities")
+        with start_and_wait_until_held(HALF_WRITTEN, *words) as process:
             process.kill()
-        finished = set(files(out))
-        assert {"0.png", "1.png", "2.png"} <= finished
-        assert "7.png" not in finished
-        for name in finished:
-            if name.endswith(".png"):
-                assert record_of(out / name) is not None
-                np.asarray(Image.open(out / name))
-        done = call(model, images, "-o", out, "--overlays", "--probabilities")
-        assert "were there already" in done
+        (left,) = out.glob(".predicting*/*")
+        assert left.stat().st_size > 0
+        names = {name for name in files(out) if not name.startswith(".predicting")}
+        assert names == {f"{index}{kind}" for index in range(3) for kind in (".npz", ".overlay.jpg", ".png")} - {
+            "2.png"
+        }
+        for name in ("0.png", "1.png"):
+            assert record_of(out / name) is not None
+            np.asarray(Image.open(out / name))
+        assert "Predicted 4 of 6 images, 2 were there already" in call(*words)
         call(model, images, "-o", out.parent / "whole", "--overlays", "--probabilities")
         assert files(out) == files(out.parent / "whole")
         assert not list(out.glob(".predicting*"))
 
     def test_ctrl_c_leaves_whole_files_and_no_traceback(self, ready):
         model, _, out = ready
-        process = start(model, photographs(out.parent / "in", 40), "-o", out)
-        with process:
-            wait_for(process, out / "1.png")
+        images = photographs(out.parent / "in", 6)
+        with start_and_wait_until_held(PREDICTING, model, images, "-o", out) as process:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate()
         assert process.returncode == 130
         assert "Interrupted" in errors
         assert "Traceback" not in errors
         assert not list(out.glob(".predicting*"))
+        assert {path.name for path in out.glob("*.png")} == {"0.png", "1.png", "2.png"}
         assert all(record_of(path) for path in out.glob("*.png"))
 
 
