@@ -57,11 +57,11 @@ class Captured:
         """Return the value of a constant, None for anything else."""
         return self.values[str(node.target)] if isinstance(node, fx.Node) and node.op == "get_attr" else None
 
-    def constant(self, function: Callable[..., Any], *inputs: Any, before: fx.Node) -> fx.Node:
+    def constant(self, function: Callable[..., Any], *inputs: Any, before: fx.Node, remember: bool = True) -> fx.Node:
         """Return a node for ``function(*inputs)``, constants being given as nodes, everything else as it is."""
         given = [self.value(item) if isinstance(item, fx.Node) else item for item in inputs]
         keys = [self._keys[str(item.target)] if isinstance(item, fx.Node) else repr(item) for item in inputs]
-        key = None if None in keys else (str(getattr(function, "__qualname__", function)), *keys)
+        key = None if None in keys or not remember else (str(getattr(function, "__qualname__", function)), *keys)
         value = None if key is None else self.memory.get(key)
         if value is None:
             with torch.no_grad():

@@ -18,14 +18,19 @@ def available(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or bool(mkldnn._is_mkldnn_bf16_supported())
 
 
-def pack_conv(weight: Tensor, padding: list[int], stride: list[int], dilation: list[int], groups: int) -> Tensor:
-    """Return a kernel in the order in which oneDNN reads it."""
-    return mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, groups)  # type: ignore[no-any-return]
+def pack_conv(
+    weight: Tensor, padding: list[int], stride: list[int], dilation: list[int], groups: int, size: list[int]
+) -> Tensor:
+    """Return a kernel in the order in which oneDNN reads it for images (N, C, H, W) of one size.
+
+    In the order for another size it is right, but up to ten times slower.
+    """
+    return mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, groups, size)  # type: ignore[no-any-return]
 
 
-def pack_linear(weight: Tensor) -> Tensor:
+def pack_linear(weight: Tensor, rows: int) -> Tensor:
     """Return the transposed weight (in, out) of a linear layer in the order in which oneDNN reads it."""
-    return mkldnn._reorder_linear_weight(weight.t().contiguous())  # type: ignore[no-any-return]
+    return mkldnn._reorder_linear_weight(weight.t().contiguous(), rows)  # type: ignore[no-any-return]
 
 
 conv = mkldnn._convolution_pointwise.default

@@ -10,13 +10,14 @@ from segcore_plugin_export import kernels
 from segcore_plugin_export.captured import Captured, aten, shape
 from segcore_plugin_export.folding import CONV
 from segcore_plugin_export.kernels import NONE, Fused
+from segcore_plugin_export.winograd import convolve
 
 RESHAPE = aten.reshape.default
 VIEWING = (RESHAPE, aten.transpose.int, aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim)
 MOVING = (*VIEWING, kernels.interleave)  # what an activation of single values commutes with
 FRESH = {  # operators whose result is memory of its own
     kernels.conv, kernels.conv_add, kernels.conv_add_, kernels.linear, kernels.linear_add, CONV,
-    kernels.interleave,
+    kernels.interleave, convolve,
     aten.relu.default, aten.silu.default, aten.gelu.default, aten.sigmoid.default, aten.add.Tensor, aten.mul.Tensor,
     aten.upsample_bilinear2d.default, aten.upsample_nearest2d.default, aten.cat.default, aten.addmm.default,
     aten.relu_.default, aten.silu_.default, aten.add_.Tensor, aten.mul_.Tensor, aten.sigmoid_.default,
@@ -52,7 +53,8 @@ def _lower_conv(captured: Captured, node: fx.Node) -> None:
     assert isinstance(x, fx.Node)
     if transposed or value is None or value.ndim != 4:
         return
-    packed = captured.constant(kernels.pack_conv, weight, padding, stride, dilation, groups, before=node)
+    hints = padding, stride, dilation, groups, list(shape(x))
+    packed = captured.constant(kernels.pack_conv, weight, *hints, before=node, remember=False)
     arguments = (x, packed, bias, padding, stride, dilation, groups, *NONE)
     captured.replace(node, captured.call(kernels.conv, *arguments, like=node, before=node))
 
@@ -65,7 +67,7 @@ def _lower_linear(captured: Captured, node: fx.Node) -> None:
     assert isinstance(x, fx.Node)
     if bias is not None and captured.value(bias).ndim != 1:
         return
-    packed = captured.constant(kernels.pack_linear, weight, before=node)
+    packed = captured.constant(kernels.pack_linear, weight, shape(x)[0], before=node, remember=False)
     captured.replace(node, captured.call(kernels.linear, x, packed, bias, *NONE, like=node, before=node))
 
 

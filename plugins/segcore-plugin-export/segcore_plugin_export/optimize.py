@@ -18,15 +18,16 @@ from segcore_plugin_export import algebra, casting, folding, kernels, lowering
 from segcore_plugin_export.allocator import keep_memory as keep_freed_memory
 from segcore_plugin_export.captured import CaptureError, Memory, capture
 from segcore_plugin_export.report import Report, deviation, measure
+from segcore_plugin_export.winograd import use_winograd
 
-PLANS = 8  # sizes of images that are kept ready
+PLANS = 4  # sizes of images that are kept ready; each has the weights once
 DTYPES = (torch.float32, torch.bfloat16)
 
 
 class OptimizedModel(SegmentationModel):
     """A copy of a model that computes the same faster, in evaluation mode only; see `optimize_for_inference`.
 
-    Each size of image needs a plan of its own, made when it first comes (about a second); the eight used last are
+    Each size of image needs a plan of its own, made when it first comes (about a second); the four used last are
     kept. It is a `SegmentationModel`: ``predict``, ``save_pretrained`` (the exact weights) and everything that takes a
     model takes it. Its weights are a copy; a plan is made from them anew after ``load_state_dict`` or ``to``. Pickled
     and deep copies carry the weights and make their plans themselves.
@@ -113,6 +114,8 @@ class OptimizedModel(SegmentationModel):
         if self.dtype != torch.float32:
             casting.cast(captured, self.dtype)
         if x.device.type == "cpu" and not self.compiled and kernels.available(self.dtype):
+            if self.dtype == torch.float32:
+                use_winograd(captured)
             lowering.lower(captured)
         self._notes = dict(captured.done), dict(captured.left)
         plan = captured.module()

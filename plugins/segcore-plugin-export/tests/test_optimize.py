@@ -130,6 +130,17 @@ def test_the_legacy_pyramid_is_rewritten():
     assert optimized.report.done["3x3 convolutions before a doubling"] == 1
 
 
+def test_tiled_convolutions():
+    model, optimized = check("deeplabv3plus", "resnet18")  # output stride 16: dilated, 4x6 pixels
+    assert optimized.report.done["3x3 convolutions by tiles (Winograd)"] > 0
+    from segcore_plugin_export.winograd import _transformed, convolve
+
+    for dilation, height, width in ((1, 2, 6), (2, 4, 12), (3, 12, 6)):
+        x, weight, bias = torch.randn(2, 5, height, width), torch.randn(7, 5, 3, 3), torch.randn(7)
+        expected = torch.conv2d(x, weight, bias, padding=dilation, dilation=dilation)
+        torch.testing.assert_close(convolve(x, _transformed(weight), bias, dilation), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_the_model_stays_as_it_is():
     model = made("linknet", "resnet18").train()
     before = copy.deepcopy(model.state_dict())
