@@ -6,7 +6,12 @@ Names are imported when they are first used, so that listing segcore's plugins l
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from segcore import hookimpl
+
+if TYPE_CHECKING:
+    import click
 
 __version__ = "0.1.0"
 
@@ -31,7 +36,7 @@ _HOMES = {name: f"decoders.{module}" for name, module in _MODELS.items()} | {
 }
 _MODULES = ("base", "datasets", "decoders", "encoders", "losses", "metrics", "utils")
 
-__all__ = [  # noqa: F822 - imported when first used
+__all__ = [
     "DPT",
     "FPN",
     "PAN",
@@ -53,6 +58,14 @@ __all__ = [  # noqa: F822 - imported when first used
     "losses",
     "metrics",
 ]
+
+
+@hookimpl
+def segcore_commands(cli: click.Group) -> None:
+    """Add ``migrate`` to the command line; libcst is loaded when it runs."""
+    from segcore_smp.migrate.command import migrate_command
+
+    cli.add_command(migrate_command)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""``segcore migrate``: programs written for segmentation_models_pytorch, rewritten. Needs libcst."""
