@@ -59,9 +59,7 @@ def create_model(  # type: ignore[no-untyped-def]
         KeyError: an unknown architecture.
     """
     if arch.lower() not in MODEL_ARCHITECTURES_MAPPING:
-        raise KeyError(
-            f"Wrong architecture type `{arch}`. Available options are: {list(MODEL_ARCHITECTURES_MAPPING)}"
-        )
+        raise KeyError(f"Wrong architecture type `{arch}`. Available options are: {list(MODEL_ARCHITECTURES_MAPPING)}")
     model: nn.Module = MODEL_ARCHITECTURES_MAPPING[arch.lower()](
         encoder_name=encoder_name,
         encoder_weights=encoder_weights,

@@ -1,4 +1,4 @@
-"""A module that shows another one under a different interface, with the same parameters and, where asked, other names."""
+"""A module that shows another one under a different interface, with the same parameters, perhaps by other names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class View(nn.Module):
         """Return the state dict, with the shown names."""
         if not self._renamed:
             return super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
-        own = super().state_dict(keep_vars=keep_vars)
+        own: Any = super().state_dict(keep_vars=keep_vars)
         if destination is None:
             destination = OrderedDict()
             destination._metadata = OrderedDict()

@@ -42,11 +42,11 @@ class SMPHubMixin:
         self.__dict__["_hub_mixin_config"] = {key: value for key, value in kept.items() if not key.startswith("_")}
 
     @property
-    def config(self) -> dict[str, Any]:  # type: ignore[override]
+    def config(self) -> dict[str, Any]:
         """The arguments with which the model was made."""
         return self._hub_mixin_config  # type: ignore[return-value]
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self,
         save_directory: str | Path,
         *,
@@ -94,7 +94,7 @@ class SMPHubMixin:
             return upload(folder, repo_id or folder.name, **push_to_hub_kwargs)
         return None
 
-    def push_to_hub(  # type: ignore[override]
+    def push_to_hub(
         self,
         repo_id: str,
         *,
@@ -154,8 +154,7 @@ class SMPHubMixin:
             "---",
             f"# {title}",
             "",
-            "Loaded by `segcore_smp.from_pretrained`, `segmentation_models_pytorch.from_pretrained` and "
-            "`segcore.from_pretrained`. Arguments:",
+            "Loads with `from_pretrained` of segcore_smp, of segmentation_models_pytorch and of segcore. Arguments:",
             "",
             arguments,
         ]

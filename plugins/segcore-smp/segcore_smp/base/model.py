@@ -1,5 +1,7 @@
 """`SegmentationModel`, the class of all twelve models and of those that people assemble themselves."""
 
+# mypy: disable-error-code="no-untyped-call, attr-defined"
+
 import re
 import warnings
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ T = TypeVar("T", bound="SegmentationModel")
 _MOVED = re.compile(r"regnet|res2|resnest|mobilenetv3|gernet")  # families whose keys lacked "model." before SMP 0.4
 
 
-class SegmentationModel(SMPHubMixin, segcore.SegmentationModel):
+class SegmentationModel(SMPHubMixin, segcore.SegmentationModel):  # type: ignore[misc]
     """An encoder, a decoder and heads, which a subclass sets in its ``__init__``.
 
     The subclass sets ``encoder``, ``decoder``, ``segmentation_head`` and ``classification_head`` (or None), and calls
@@ -85,9 +87,7 @@ class SegmentationModel(SMPHubMixin, segcore.SegmentationModel):
             self.eval()
         return self(x)
 
-    def load_state_dict(  # type: ignore[override]
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a state dict, of older versions too; the given one is left as it is.
 
         Args:
@@ -142,7 +142,7 @@ class SegmentationModel(SMPHubMixin, segcore.SegmentationModel):
         self._set_encoder_trainable(mode=True)
 
     def _set_encoder_trainable(self, *, mode: bool) -> None:
-        unused = getattr(self.encoder, "_unused", frozenset())
+        unused: frozenset[str] = getattr(self.encoder, "_unused", frozenset())
         for name, parameter in self.encoder.named_parameters():
             parameter.requires_grad = mode and name not in unused
         self._set_norms(mode=mode)

@@ -1,7 +1,7 @@
 """Layers that people's own decoders are made of."""
 
 # ruff: noqa: ANN001, ANN003, ANN204, A002, UP006, UP007, UP035
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, import-not-found, operator"
 
 import inspect
 from typing import Any, Dict, Union
@@ -52,7 +52,7 @@ def get_norm_layer(use_norm: Union[bool, str, Dict[str, Any]], out_channels: int
         raise ValueError(f"the norm {kind!r} is unknown; it is one of {', '.join(map(repr, NORMS))}.")
     if NORMS[kind] is None:
         raise RuntimeError("use_norm='inplace' needs the package inplace_abn, which is not installed.")
-    return NORMS[kind](out_channels, **arguments)  # type: ignore[no-any-return, operator]
+    return NORMS[kind](out_channels, **arguments)  # type: ignore[no-any-return]
 
 
 class Conv2dReLU(nn.Sequential):

@@ -1,5 +1,7 @@
 """What the constructors of the twelve models share."""
 
+# mypy: disable-error-code="no-untyped-call, assignment"
+
 from __future__ import annotations
 
 import warnings

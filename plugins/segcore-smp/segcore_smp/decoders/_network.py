@@ -16,19 +16,23 @@ from segcore_smp.view import View
 class NetworkDecoder(View):
     """Base of the decoders; computes as SMP does, and takes any size."""
 
-    def _build(self, name: str, widths: Sequence[int], output_stride: int = 32, **options: Any) -> None:
+    def _build(
+        self, name: str, widths: Sequence[int], output_stride: int = 32, order: Sequence[str] = (), **options: Any
+    ) -> None:
         """Build segcore's decoder of a name.
 
         Args:
             name: segcore's.
             widths: channels of the encoder's maps, strides 1, 2, 4, ...; 0 for a level that it lacks.
             output_stride: of the deepest map.
+            order: in which SMP registers the children, where that differs.
             **options: of the decoder.
         """
         nn.Module.__init__(self)
         info = feature_info(widths, output_stride)
         before = torch.get_rng_state()
         net = segcore.create_decoder(name, info, legacy=True, **options)
+        reorder(net, order)
         torch.set_rng_state(before)
         draw_default(net)
         self._show(net)
@@ -38,6 +42,13 @@ class NetworkDecoder(View):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Fuse the maps, finest first, the image's included; a level of 0 channels is left out."""
         return self._net([feature for feature in features if feature.shape[1] > 0])  # type: ignore[no-any-return]
+
+
+def reorder(module: nn.Module, order: Sequence[str]) -> None:
+    """Put the named children first, in this order."""
+    children = dict(module.named_children())
+    module._modules.clear()
+    module._modules.update({name: children.pop(name) for name in order if name in children} | children)
 
 
 def draw_default(module: nn.Module) -> None:
@@ -70,6 +81,6 @@ def check_blocks(n_blocks: int, channels: Sequence[int]) -> None:
     """
     if n_blocks != len(channels):
         raise ValueError(
-            f"Model depth is {n_blocks}, but you provide `decoder_channels` for {len(channels)} blocks: give one number "
-            f"per block."
+            f"Model depth is {n_blocks}, but you provide `decoder_channels` for {len(channels)} blocks."
+            " Give one number per block."
         )

@@ -1,6 +1,6 @@
 """Encoders by name: the table `encoders`, and functions that read it."""
 
-# ruff: noqa: ANN001, ANN003, ANN201
+# ruff: noqa: ANN001, ANN202, ANN003, ANN201
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 import copy

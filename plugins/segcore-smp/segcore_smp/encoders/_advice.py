@@ -23,7 +23,7 @@ def advice(name: str, tag: object) -> Iterator[None]:
         yield
     except segcore.WeightsError as error:
         raise segcore.WeightsError(
-            f"{error} (encoder_weights={tag!r} of {name!r}: SMP's default are published weights, which are fetched once. "
+            f"{error} (encoder_weights={tag!r} of {name!r}: SMP's default are published weights, fetched once. "
             f"Without a network write encoder_weights=None for random weights, fetch them where there is one with "
             f"`segcore weights fetch`, or name a mirror; see `segcore weights --help`.)"
         ) from error

@@ -41,7 +41,7 @@ class NetworkEncoder(View, EncoderMixin):
         self._complete(tree)
         if self._draw is not None and not next(tree.parameters()).is_meta:
             torch.set_rng_state(before)
-            type(self)._draw(tree)  # type: ignore[misc]
+            self._draw(tree)
         self._out_channels, self._depth = list(out_channels), depth
         self._in_channels, self._output_stride = 3, output_stride
         self._first_conv = tree._first_conv  # type: ignore[assignment]
@@ -67,7 +67,7 @@ class NetworkEncoder(View, EncoderMixin):
         self._unused = frozenset(name for name, _ in self.named_parameters() if name not in computed)
         for name, parameter in self.named_parameters():
             if name in self._unused:
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad = False
 
     def _dilation(self, output_stride: int) -> dict[str, Any]:
         return {} if output_stride == 32 else {"output_stride": output_stride} | dict(self._options)
@@ -80,7 +80,7 @@ class NetworkEncoder(View, EncoderMixin):
             features.insert(missing, x.new_empty(x.shape[0], 0, x.shape[2] // 2, x.shape[3] // 2))
         return features
 
-    def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:
+    def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:  # type: ignore[override]
         """Make the first convolution take images of another number of channels; see `EncoderMixin`."""
         if in_channels == self._in_channels:
             return
@@ -154,18 +154,3 @@ def entry(cls: type, name: str, **params: Any) -> dict[str, Any]:
             "revision": weights.revision,
         }
     return {"encoder": cls, "pretrained_settings": settings, "params": {"out_channels": channels, **params}}
-
-
-def draw_default(module: nn.Module) -> None:
-    """Draw convolutions and linear layers as torch does when they are made."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.Conv2d.reset_parameters(part)
-        elif isinstance(part, nn.Linear):
-            nn.Linear.reset_parameters(part)
-
-
-def spend(*shapes: tuple[int, ...]) -> None:
-    """Draw as many uniform numbers as tensors of these shapes take: of layers that SMP makes and throws away."""
-    for shape in shapes:
-        torch.empty(shape).uniform_()

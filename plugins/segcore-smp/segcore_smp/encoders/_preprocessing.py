@@ -1,6 +1,6 @@
 """Preprocessing of images as numpy arrays."""
 
-# ruff: noqa: ANN001, ANN003, ARG001
+# ruff: noqa: ANN001, ANN202, ANN003, ARG001
 # mypy: disable-error-code="no-untyped-def"
 
 import numpy as np

@@ -3,6 +3,7 @@
 # ruff: noqa: ANN001, ANN003, ANN204
 # mypy: disable-error-code="no-untyped-def"
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _NAMES = (
@@ -22,6 +23,8 @@ class DenseNetEncoder(NetworkEncoder):
         output_stride: 32, or what `make_dilated` will be called with.
         **kwargs: ``network``, the name.
     """
+
+    _draw = staticmethod(_draw.densenet)
 
     def __init__(self, out_channels, depth=5, output_stride=32, **kwargs):
         network = kwargs.pop("network", None)

@@ -5,6 +5,7 @@
 
 from typing import List
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _STAGES = {
@@ -27,6 +28,8 @@ class DPNEncoder(NetworkEncoder):
         output_stride: 32, or what `make_dilated` will be called with.
         **kwargs: ``network``, the name.
     """
+
+    _draw = staticmethod(_draw.with_classifier)
 
     def __init__(
         self, stage_idxs: List[int], out_channels: List[int], depth: int = 5, output_stride: int = 32, **kwargs

@@ -7,6 +7,7 @@ from typing import List
 
 from torch import nn
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _INDEXES = {
@@ -50,6 +51,8 @@ class EfficientNetEncoder(NetworkEncoder):
         depth: number of downsampling stages in use.
         output_stride: 32, or what `make_dilated` will be called with.
     """
+
+    _draw = staticmethod(_draw.efficientnet)
 
     def __init__(
         self,

@@ -5,6 +5,7 @@
 
 from typing import List
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _NAMES = ("inceptionv4",)
@@ -19,6 +20,8 @@ class InceptionV4Encoder(NetworkEncoder):
         output_stride: 32, or what `make_dilated` will be called with.
         **kwargs: ``network``, the name.
     """
+
+    _draw = staticmethod(_draw.inceptionv4)
 
     def __init__(self, out_channels: List[int], depth: int = 5, output_stride: int = 32, **kwargs):
         network = kwargs.pop("network", None)

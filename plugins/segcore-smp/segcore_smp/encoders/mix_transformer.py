@@ -7,6 +7,7 @@ from typing import List
 
 from torch import nn
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _ORDER = [f"patch_embed{n}" for n in range(1, 5)] + [f"{part}{n}" for n in range(1, 5) for part in ("block", "norm")]
@@ -21,6 +22,8 @@ class MixVisionTransformerEncoder(NetworkEncoder):
         output_stride: must be 32.
         **kwargs: ``network``, the name.
     """
+
+    _draw = staticmethod(_draw.mix_transformer)
 
     def __init__(self, out_channels: List[int], depth: int = 5, output_stride: int = 32, **kwargs):
         network = kwargs.pop("network", None)

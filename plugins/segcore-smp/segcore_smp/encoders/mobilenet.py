@@ -7,6 +7,7 @@ from typing import List
 
 from torch import nn
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _FIRST = {"conv_dw": "conv.0.0", "bn1": "conv.0.1", "conv_pw": "conv.1", "bn2": "conv.2"}
@@ -29,6 +30,8 @@ class MobileNetV2Encoder(NetworkEncoder):
         output_stride: 32, or what `make_dilated` will be called with.
         **kwargs: none.
     """
+
+    _draw = staticmethod(_draw.mobilenet)
 
     def __init__(self, out_channels: List[int], depth: int = 5, output_stride: int = 32, **kwargs):
         refuse("MobileNetV2Encoder", kwargs)

@@ -8,6 +8,7 @@ from typing import List, Optional
 
 from torch import nn
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _WIDTHS = {
@@ -38,6 +39,8 @@ class MobileOne(NetworkEncoder):
         output_stride: 32, or what `make_dilated` will be called with.
         num_conv_branches: 4 in the smallest, else 1.
     """
+
+    _draw = staticmethod(_draw.default)
 
     def __init__(
         self,

@@ -5,6 +5,7 @@
 
 from typing import List
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 _NAMES = (
@@ -32,6 +33,7 @@ class ResNetEncoder(NetworkEncoder):
         **kwargs: ``network``, the name.
     """
 
+    _draw = staticmethod(_draw.resnet)
     _options = {"dilation_rule": "smp"}  # noqa: RUF012
 
     def __init__(self, out_channels: List[int], depth: int = 5, output_stride: int = 32, **kwargs):

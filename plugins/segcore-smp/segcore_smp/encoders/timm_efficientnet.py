@@ -7,6 +7,7 @@ from typing import List
 
 from torch import nn
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 from segcore_smp.encoders.efficientnet import add_head
 
@@ -41,7 +42,9 @@ class EfficientNetBaseEncoder(NetworkEncoder):
         **kwargs: ``network``, the name.
     """
 
-    def __init__(  # type: ignore[no-untyped-def]
+    _draw = staticmethod(_draw.timm_efficientnet)
+
+    def __init__(
         self,
         stage_idxs: List[int],
         out_channels: List[int],

@@ -49,7 +49,7 @@ class TimmUniversalEncoder(View):
             raise ValueError(f"depth={depth!r}: {type(self).__name__} has depths 1 to 5.")
         super().__init__()
         self.name = name
-        net = segcore.create_encoder(
+        net: Any = segcore.create_encoder(
             timm_name(name),
             weights=default_tag(name) if pretrained else None,
             in_channels=in_channels,
@@ -58,11 +58,10 @@ class TimmUniversalEncoder(View):
             **timm_options(name, kwargs),
         )
         strides = net.nominal_strides
-        if 16 not in strides or len(set(strides)) < len(strides):
-            if depth == 5:
-                raise segcore.IncompatiblePartsError(
-                    f"{name!r} has maps of the strides {strides}, which is no pyramid. Use DPT for a plain ViT."
-                )
+        if depth == 5 and (16 not in strides or len(set(strides)) < len(strides)):
+            raise segcore.IncompatiblePartsError(
+                f"{name!r} has maps of the strides {strides}, which is no pyramid. Use DPT for a plain ViT."
+            )
         self._show(net)
         self._in_channels, self._depth, self._output_stride = in_channels, depth, output_stride
         self._out_channels = list(net.out_channels)
@@ -118,8 +117,8 @@ def default_tag(name: str) -> str:
     if tag in spec.weights:
         return str(tag)
     raise segcore.WeightsError(
-        f"the weights of timm's {name!r} ({tag or 'none are published'}) have no fixed commit here. Name the one that "
-        f"you trust: load segcore.create_encoder({spec.name!r}, weights='<tag>@<commit>').state_dict() into the encoder."
+        f"the weights of timm's {name!r} ({tag or 'none are published'}) have no fixed commit here. Name the one "
+        f"you trust: load segcore.create_encoder({spec.name!r}, weights='<tag>@<commit>').state_dict() into it."
     )
 
 

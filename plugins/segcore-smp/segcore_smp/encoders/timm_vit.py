@@ -87,7 +87,7 @@ class TimmViTEncoder(View):
 
         options = timm_options(name, kwargs)
         self.name = name
-        plain = timm.create_model(name, in_chans=in_channels, **options)
+        plain: Any = timm.create_model(name, in_chans=in_channels, **options)
         if not hasattr(plain, "forward_intermediates"):
             raise ValueError(f"timm's {name!r} has no forward_intermediates(), which this encoder reads.")
         rows: Any = plain.feature_info
@@ -122,8 +122,7 @@ class TimmViTEncoder(View):
             raise ValueError(f"{self.name!r} is a pyramid of {len(rows)} maps; depth={depth} of them cannot be chosen.")
         with torch.device("meta"):
             net = segcore.create_encoder(timm_name(self.name), in_channels=in_channels, **where, **options)
-        paths = {path.replace("model.model", "model", 1).replace(".stages_", ".stages.").replace(".stem_", ".stem."): path
-                 for path, _ in net.named_modules()}  # fmt: skip
+        paths = {_plain_path(path): path for path, _ in net.named_modules()}
         for shown, path in paths.items():
             try:
                 twin = self._tree.get_submodule(shown)
@@ -142,7 +141,7 @@ class TimmViTEncoder(View):
         computed = {id(value) for value in net.parameters()}
         found = [name for name, value in self.named_parameters() if id(value) not in computed]
         for name in found:
-            self.get_parameter(name).requires_grad_(requires_grad=False)
+            self.get_parameter(name).requires_grad = False
         return found
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[Optional[torch.Tensor]]]:  # noqa: UP045
@@ -153,3 +152,8 @@ class TimmViTEncoder(View):
         features = self._net(x)[1:]
         nothing: list[Tensor | None] = [None] * len(features)
         return features, nothing
+
+
+def _plain_path(path: str) -> str:
+    """Return the path in timm's whole network of a module of its feature network."""
+    return path.replace("model.model", "model", 1).replace(".stages_", ".stages.").replace(".stem_", ".stem.")

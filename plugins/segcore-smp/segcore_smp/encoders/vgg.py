@@ -5,12 +5,16 @@
 
 from typing import List, Union
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 
 def _config(repeats: tuple[int, ...]) -> list[int | str]:
     channels = (64, 128, 256, 512, 512)
-    return [word for count, width in zip(repeats, channels, strict=True) for word in (*[width] * count, "M")]
+    config: list[int | str] = []
+    for count, width in zip(repeats, channels, strict=True):
+        config += [*[width] * count, "M"]
+    return config
 
 
 cfg = {"A": _config((1, 1, 2, 2, 2)), "B": _config((2, 2, 2, 2, 2)), "D": _config((2, 2, 3, 3, 3)),
@@ -29,6 +33,8 @@ class VGGEncoder(NetworkEncoder):
         output_stride: must be 32.
         **kwargs: none.
     """
+
+    _draw = staticmethod(_draw.vgg)
 
     def __init__(
         self,

@@ -5,6 +5,7 @@
 
 from typing import List
 
+from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
 
@@ -18,6 +19,8 @@ class XceptionEncoder(NetworkEncoder):
         output_stride: must be 32.
         **kwargs: none.
     """
+
+    _draw = staticmethod(_draw.with_classifier)
 
     def __init__(self, out_channels: List[int], *args, depth: int = 5, output_stride: int = 32, **kwargs):
         refuse("XceptionEncoder", {**kwargs, **{str(value): value for value in args}})

@@ -1,7 +1,7 @@
 """The models DeepLabV3 and DeepLabV3+."""
 
-# ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# ruff: noqa: ANN204, UP045
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call, index, assignment"
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Optional

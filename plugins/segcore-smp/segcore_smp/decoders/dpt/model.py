@@ -1,7 +1,7 @@
 """The model DPT."""
 
-# ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# ruff: noqa: ANN204, UP007, UP035, UP045
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call, comparison-overlap, attr-defined"
 
 import warnings
 from typing import Any, Callable, Literal, Optional, Sequence, Union

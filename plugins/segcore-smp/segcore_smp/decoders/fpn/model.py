@@ -1,7 +1,7 @@
 """The model FPN."""
 
-# ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# ruff: noqa: ANN204, UP045
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from typing import Any, Optional
 
@@ -53,9 +53,7 @@ class FPN(SegmentationModel):
         super().__init__()
         if encoder_name.startswith("mit_b") and encoder_depth != 5:
             raise ValueError(f"FPN takes encoder_name={encoder_name!r} with encoder_depth=5 only.")
-        self.encoder = get_encoder(
-            encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs
-        )
+        self.encoder = get_encoder(encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs)
         self.decoder = FPNDecoder(
             self.encoder.out_channels,
             encoder_depth,

@@ -1,7 +1,7 @@
 """The model Linknet."""
 
 # ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from typing import Any, Callable, Dict, Optional, Union
 
@@ -44,9 +44,7 @@ class Linknet(SegmentationModel):
         if encoder_name.startswith("mit_b"):
             raise ValueError(f"Linknet does not support encoder_name={encoder_name!r}.")
         decoder_use_norm = renamed(kwargs, "decoder_use_batchnorm", "decoder_use_norm", decoder_use_norm)
-        self.encoder = get_encoder(
-            encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs
-        )
+        self.encoder = get_encoder(encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs)
         self.decoder = LinknetDecoder(self.encoder.out_channels, 32, encoder_depth, decoder_use_norm)
         add_heads(self, 32, classes, activation, aux_params, kernel_size=1)
         self.name = f"link-{encoder_name}"

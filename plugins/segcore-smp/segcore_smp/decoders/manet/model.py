@@ -1,7 +1,7 @@
 """The model MAnet."""
 
 # ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from typing import Any, Callable, Dict, Optional, Sequence, Union
 
@@ -48,9 +48,7 @@ class MAnet(SegmentationModel):
     ):
         super().__init__()
         decoder_use_norm = renamed(kwargs, "decoder_use_batchnorm", "decoder_use_norm", decoder_use_norm)
-        self.encoder = get_encoder(
-            encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs
-        )
+        self.encoder = get_encoder(encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs)
         self.decoder = MAnetDecoder(
             self.encoder.out_channels,
             decoder_channels,

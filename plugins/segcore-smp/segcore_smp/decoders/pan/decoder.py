@@ -26,5 +26,10 @@ class PANDecoder(NetworkDecoder):
         interpolation_mode: str = "bilinear",
     ):
         self._build(
-            "pan", encoder_channels[: encoder_depth + 1], channels=decoder_channels, interpolation=interpolation_mode
+            "pan",
+            encoder_channels[: encoder_depth + 1],
+            16,
+            order=("fpa", "gau3", "gau2", "gau1"),
+            channels=decoder_channels,
+            interpolation=interpolation_mode,
         )

@@ -1,7 +1,7 @@
 """The model PAN."""
 
-# ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# ruff: noqa: ANN204, UP007, UP045
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from collections.abc import Callable
 from typing import Any, Literal, Optional, Union

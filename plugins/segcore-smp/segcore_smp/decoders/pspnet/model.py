@@ -1,7 +1,7 @@
 """The model PSPNet."""
 
 # ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from typing import Any, Callable, Dict, Optional, Union
 
@@ -48,9 +48,7 @@ class PSPNet(SegmentationModel):
     ):
         super().__init__()
         decoder_use_norm = renamed(kwargs, "psp_use_batchnorm", "decoder_use_norm", decoder_use_norm)
-        self.encoder = get_encoder(
-            encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs
-        )
+        self.encoder = get_encoder(encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs)
         self.decoder = PSPDecoder(self.encoder.out_channels, decoder_use_norm, psp_out_channels, psp_dropout)
         factor = upsampling * self.decoder.stride / 8  # SMP's mask has the image's size with depth 3 only
         add_heads(self, psp_out_channels, classes, activation, aux_params or None, kernel_size=3, upsampling=factor)

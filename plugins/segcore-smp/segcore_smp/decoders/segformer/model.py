@@ -1,7 +1,7 @@
 """The model Segformer."""
 
-# ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# ruff: noqa: ANN204, UP007, UP035, UP045
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from typing import Any, Callable, Optional, Union
 
@@ -43,9 +43,7 @@ class Segformer(SegmentationModel):
         **kwargs: dict[str, Any],
     ):
         super().__init__()
-        self.encoder = get_encoder(
-            encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs
-        )
+        self.encoder = get_encoder(encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs)
         self.decoder = SegformerDecoder(self.encoder.out_channels, encoder_depth, decoder_segmentation_channels)
         add_heads(
             self, decoder_segmentation_channels, classes, activation, aux_params, kernel_size=1, upsampling=upsampling

@@ -1,7 +1,7 @@
 """The model UPerNet."""
 
 # ruff: noqa: ANN204, UP006, UP007, UP035, UP045
-# mypy: disable-error-code="type-arg, arg-type"
+# mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
 from typing import Any, Callable, Dict, Optional, Union
 
@@ -45,9 +45,7 @@ class UPerNet(SegmentationModel):
         **kwargs: dict[str, Any],
     ):
         super().__init__()
-        self.encoder = get_encoder(
-            encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs
-        )
+        self.encoder = get_encoder(encoder_name, in_channels, encoder_depth, encoder_weights, **kwargs)
         self.decoder = UPerNetDecoder(self.encoder.out_channels, encoder_depth, decoder_channels, decoder_use_norm)
         add_heads(self, decoder_channels, classes, activation, aux_params, kernel_size=1, upsampling=upsampling)
         self.name = f"upernet-{encoder_name}"
