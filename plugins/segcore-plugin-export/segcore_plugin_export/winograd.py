@@ -15,6 +15,7 @@ from segcore_plugin_export.captured import Captured, shape
 from segcore_plugin_export.folding import CONV
 
 CHANNELS = 256  # of both sides; below, the transforms cost more than they save on the machines measured
+PIXELS = 256  # of a batch; below, reading 16 values for each 9 of the kernel costs more
 
 
 def use_winograd(captured: Captured) -> None:
@@ -29,7 +30,8 @@ def use_winograd(captured: Captured) -> None:
         step = 2 * dilation[0]
         if padding != dilation or dilation[0] != dilation[1] or min(kernel.shape[:2]) < CHANNELS:
             continue
-        if any(size % step for size in shape(x)[2:]):
+        batch, _, height, width = shape(x)
+        if height % step or width % step or batch * height * width < PIXELS:
             continue
         transformed = captured.constant(_transformed, weight, before=node)
         new = captured.call(convolve, x, transformed, bias, dilation[0], like=node, before=node)
