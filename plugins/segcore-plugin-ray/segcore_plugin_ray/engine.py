@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import ray.data
+import ray.exceptions
 from segcore_plugin_predict import Finished, Input, Job, Worker, drive, find_inputs
 
 from segcore import InputError, PluginError, SegcoreError
@@ -93,7 +94,9 @@ def _predict(
 
 def _answers(order: Order, how: Plan, images: Sequence[Input]) -> Iterator[tuple[int, Answer]]:
     """Yield each image's index and answer as they come."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -109,19 +112,27 @@ def _answers(order: Order, how: Plan, images: Sequence[Input]) -> Iterator[tuple
             num_gpus=how.gpus,
         )
     left = set(range(len(images)))
-    for row in answered.iter_rows():
-        answer: Answer | SegcoreError = pickle.loads(row["answer"])  # noqa: S301 - made by our own workers
-        if isinstance(answer, SegcoreError):
-            raise answer
-        if row["index"] in left:
-            left.remove(row["index"])
-            yield row["index"], answer
+    try:
+        for row in answered.iter_rows():
+            answer: Answer | SegcoreError = pickle.loads(row["answer"])  # noqa: S301 - made by our own workers
+            if isinstance(answer, SegcoreError):
+                raise answer
+            if row["index"] in left:
+                left.remove(row["index"])
+                yield row["index"], answer
+    except ray.exceptions.RayError as error:
+        raise _trouble(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+    finally:
+        logger.setLevel(level)
     if left:
-        raise PluginError(
-            f"Ray said nothing of {len(left)} images, such as {images[min(left)].path}. What is finished stays; start "
-            f"again.",
-            distribution="segcore-plugin-ray",
-        )
+        raise _trouble(f"nothing was said of {len(left)} images, such as {images[min(left)].path}")
+
+
+def _trouble(what: str) -> PluginError:
+    return PluginError(
+        f"Ray has failed: {what}. What is finished stays; start again to do the rest.",
+        distribution="segcore-plugin-ray",
+    )
 
 
 def _table(images: Sequence[Input], start: int, size: int) -> pa.Table:

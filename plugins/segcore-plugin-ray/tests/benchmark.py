@@ -1,11 +1,13 @@
 """What the engine costs beside one process on this machine, in one run: ``python tests/benchmark.py``.
 
-For each engine in turn the command predicts the same images into a new folder. The time from the first label map to
-the last gives the speed; what is left of the run is start and end. Ratios are medians over the rounds.
+Each engine in turn predicts a few images and then many, into new folders. The difference is what images cost, the rest
+is start and end. CPU time is that of all processes that a command starts, and depends little on what else the machine
+does; speed does. Ratios are medians over the rounds. Linux only.
 """
 
 import argparse
 import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from PIL import Image
 
 import segcore
 
+FEW = 4
 ENGINES = {
     "local, 1 thread": ("--threads", "1"),
     "local, 2 threads": ("--threads", "2"),
@@ -31,54 +34,77 @@ def prepare(folder, count, size):
     model = segcore.create_model("unet", "resnet18", classes=5)
     how = segcore.Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     model.save_pretrained(folder / "model", preprocessing=how)
-    (folder / "in").mkdir()
     rng = np.random.default_rng(0)
-    for index in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
-        coarse.resize((size, size)).save(folder / f"in/{index:04}.png")
+    for name, number in {"few": FEW, "many": FEW + count}.items():
+        (folder / name).mkdir()
+        for index in range(number):
+            coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+            coarse.resize((size, size)).save(folder / name / f"{index:04}.png")
 
 
-def measured(folder, out, words):
-    """Return images per second, and the seconds of start and end."""
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    environment.pop("OMP_NUM_THREADS", None)
-    started = time.time()
-    command = [sys.executable, "-m", "segcore", "predict", "-q", folder / "model", folder / "in", "-o", out, *words]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    whole = time.time() - started
-    written = sorted(path.stat().st_mtime for path in out.glob("*.png"))
-    return (len(written) - 1) / (written[-1] - written[0]), whole - (written[-1] - written[0])
+def cpu_seconds(mark, seen):
+    """Note the CPU time of each process that has a mark in its environment."""
+    tick = os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark not in (folder / "environ").read_bytes():
+                continue
+            stat = (folder / "stat").read_text()
+        except OSError:
+            continue
+        fields = stat.rpartition(")")[2].split()
+        seen[folder.name, fields[19]] = (int(fields[11]) + int(fields[12])) / tick  # user and system, since its start
+
+
+def measured(folder, images, out, words):
+    """Return the seconds and the CPU seconds of a run."""
+    mark = f"BENCHMARK={secrets.token_hex(8)}"
+    variables = {key: value for key, value in os.environ.items() if key not in {"OMP_NUM_THREADS", "RAY_ADDRESS"}}
+    variables |= {"OMP_WAIT_POLICY": "PASSIVE", "BENCHMARK": mark.partition("=")[2]}
+    command = [sys.executable, "-m", "segcore", "predict", "-q", folder / "model", folder / images, "-o", out, *words]
+    seen = {}
+    started = time.perf_counter()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=variables, **quiet) as process:
+        while process.poll() is None:
+            cpu_seconds(mark.encode(), seen)
+            time.sleep(0.1)
+    assert process.returncode == 0
+    return np.array([time.perf_counter() - started, sum(seen.values())])
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--images", type=int, default=160)
+    options.add_argument("--images", type=int, default=200)
     options.add_argument("--size", type=int, default=192)
     options.add_argument("--rounds", type=int, default=3)
     given = options.parse_args()
-    speeds, starts = ({name: [] for name in ENGINES} for _ in range(2))
+    starts, costs = ({name: [] for name in ENGINES} for _ in range(2))
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         prepare(folder, given.images, given.size)
         for turn in range(given.rounds):
             for number, (name, words) in enumerate(ENGINES.items()):
-                out = folder / f"out-{turn}-{number}"
-                speed, start = measured(folder, out, words)
-                speeds[name].append(speed)
-                starts[name].append(start)
-                print(f"round {turn + 1}: {name}: {speed:.2f} images/s, {start:.1f} s", file=sys.stderr)
-            first, *others = (folder / f"out-{turn}-{number}" for number in range(len(ENGINES)))
+                few = measured(folder, "few", folder / f"few-{turn}-{number}", words)
+                many = measured(folder, "many", folder / f"many-{turn}-{number}", words)
+                starts[name].append(few)
+                costs[name].append((many - few) / given.images)
+                print(f"round {turn + 1}: {name}: start {few}, image {costs[name][-1]}", file=sys.stderr)
+            first, *others = (folder / f"many-{turn}-{number}" for number in range(len(ENGINES)))
             for path in first.glob("*.png"):
                 assert all((other / path.name).read_bytes() == path.read_bytes() for other in others), path.name
-    base = speeds["local, 1 thread"]
     print(f"Unet/resnet18, {given.images} images of {given.size} x {given.size}, {given.rounds} rounds, same bytes\n")
-    print("| engine | images/s | beside local, 1 thread | start and end, s |\n|---|---|---|---|")
+    print("| engine | speed / local, 1 thread | CPU time of an image / local, 1 thread | start and end, s | CPU s |")
+    print("|---|---|---|---|---|")
+    base = np.array(costs["local, 1 thread"])
     for name in ENGINES:
-        ratios = [speed / one for speed, one in zip(speeds[name], base, strict=True)]
-        print(
-            f"| {name} | {statistics.median(speeds[name]):.1f} | {statistics.median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) | {statistics.median(starts[name]):.1f} |"
-        )
+        ratios = np.array(costs[name]) / base
+        cells = [
+            f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+            for values in ((1 / ratios[:, 0]).tolist(), ratios[:, 1].tolist())
+        ]
+        seconds, cpu = np.median(np.array(starts[name]), axis=0)
+        print(f"| {name} | {cells[0]} | {cells[1]} | {seconds:.1f} | {cpu:.1f} |")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_an_image_of_which_each_process_dies_is_left_out(running, ready, capfd):
     assert [(end["predicted"], end["failed"]) for end in ends(out)] == [(COUNT - 1, 1)]
 
 
-def test_what_cannot_be_done_is_said(running, ready):
+def test_what_cannot_be_done_is_said(running, ready, monkeypatch):
     model, images, out, _ = ready
     with pytest.raises(segcore.OptionValueError, match=r"--workers 3 with 1 CPU threads each do not fit.*room for 2"):
         predict_files(model, [images], out, workers=3)
@@ -125,7 +125,20 @@ def test_what_cannot_be_done_is_said(running, ready):
         predict_files(model, [images], out, device="cuda")
     with pytest.raises(segcore.OptionValueError, match="no file, folder or match"):
         predict_files(model, [images / "absent"], out)
+    monkeypatch.setattr(ray.data.Dataset, "iter_rows", lambda _: iter(()))
+    with pytest.raises(segcore.PluginError, match=rf"nothing was said of {COUNT} images, such as .*00\.png"):
+        predict_files(model, [images], out)
+
+    def fails(_):
+        raise ray.exceptions.RaySystemError("the cluster is gone\nand more")
+
+    monkeypatch.setattr(ray.data.Dataset, "iter_rows", fails)
+    with pytest.raises(
+        segcore.PluginError, match=r"Ray has failed: RaySystemError: .*the cluster is gone.*start again"
+    ):
+        predict_files(model, [images], out)
     assert not label_maps(out)
+    assert not ends(out)
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """What one process does, without Ray: groups that come again, images of which processes die, what stops a run."""
 
 import pickle
+import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,6 +136,20 @@ def test_a_line_that_a_killed_process_left_unfinished(order):
     (order.work / "group-7.jsonl").write_bytes(b'{"index": 7, "ev')
     assert ask(order, "00")[0].here
     assert [line["event"] for line in read_lines(order.work / "group-7.jsonl")] == ["begin", "done"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_weights_stay_mapped_from_the_file_so_that_processes_share_them(order):
+    predictor = Predictor(order)
+    batch = {"index": np.array([7]), "path": np.array([str(order.job.out.parent / "in/00.png").encode()], object)}
+    predictor({**batch, "name": np.array([b"00"], object)})
+    held = {"Rss": 0, "Private_Dirty": 0}
+    for mapping in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE):
+        if str(order.job.checkpoint) in mapping.partition("\n")[0]:
+            for name in held:
+                held[name] += int(re.search(rf"^{name}: *(\d+) kB", mapping, re.MULTILINE)[1])
+    assert held["Rss"] > 0
+    assert held["Private_Dirty"] == 0
 
 
 class TestStops:
