@@ -46,13 +46,13 @@ def ordinary_sizes(subject: Subject) -> list[tuple[int, Size]]:
     if subject.size:
         return [(1, subject.size), (2, subject.size), (3, subject.size)]
     unit = subject.unit
-    return [(1, (4 * unit, 5 * unit)), (3, (6 * unit, 4 * unit)), (2, (5 * unit, 7 * unit))]
+    return [(1, (4 * unit, 5 * unit)), (2, (5 * unit, 3 * unit)), (3, (2 * unit, 6 * unit))]
 
 
 def odd_sizes(subject: Subject) -> list[tuple[int, Size]]:
     """Return batches and sizes that are no multiples of the step."""
     unit = subject.unit
-    return [(2, (4 * unit + 5, 5 * unit + 9)), (1, (6 * unit - 3, 4 * unit + 1))] if subject.step > 1 else []
+    return [(1, (5 * unit + 9, 3 * unit + 5)), (2, (3 * unit - 3, 5 * unit + 1))] if subject.step > 1 else []
 
 
 def small_sizes(subject: Subject) -> list[int]:
