@@ -79,7 +79,10 @@ class Blender:
         self._carry = carry
         self._emit = emit
         self._left: Tensor | None = None  # (K, h, w) of the columns that the next tile begins with, weighted along x
-        self._memory = [torch.empty(0), torch.empty(0)]  # two buffers in turn: memory that was used a moment ago is in the cache
+        self._memory = [
+            torch.empty(0),
+            torch.empty(0),
+        ]  # in turn: what was used a moment ago is in the cache
 
     def add(self, rows: Span, columns: Span, scores: Tensor) -> None:
         """Add the scores (K, h, w) of one tile; they are read only."""

@@ -45,7 +45,13 @@ def parse_bands(_context: click.Context, _option: click.Parameter, value: str | 
     show_default=True,
     help="How tiles meet.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Tiles per call; more for a GPU.")
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Images of one size, or tiles, per call; more for a GPU and for small images.",
+)
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

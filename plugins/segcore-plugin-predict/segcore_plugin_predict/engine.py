@@ -1,8 +1,9 @@
-"""The engine ``local``: one process; one image is read and one is written while one is predicted."""
+"""The engine ``local``: one process; images are read and written while others are predicted."""
 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -29,34 +30,49 @@ def run(job: Job, paths: Sequence[str]) -> int:
 
 
 def _predict(worker: Worker, images: Sequence[Input], work: Path) -> Iterator[Outcome]:
+    batch = worker.job.batch
     writing: deque[tuple[Input, Future[Finished]]] = deque()
+    ahead: deque[tuple[Input, Future[Picture]]] = deque()
+    following = iter(images)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        following = iter(images)
-        ahead: deque[Future[Picture]] = deque(reader.submit(worker.read, image) for image in _next(following))
+
+        def read_ahead() -> None:
+            for image in itertools.islice(following, batch - len(ahead)):
+                ahead.append((image, reader.submit(worker.read, image)))
+
         try:
-            for image in images:
-                loading = ahead.popleft()
-                ahead.extend(reader.submit(worker.read, other) for other in _next(following))
+            read_ahead()
+            while ahead:
+                image, loading = ahead.popleft()
+                read_ahead()
                 try:
-                    prediction = worker.predict(loading.result())
+                    group = [loading.result()]
                 except InputError as error:
                     yield image, error
                     continue
-                writing.append((image, writer.submit(worker.save, prediction, work)))
-                del prediction, loading
-                while len(writing) > 1:
+                while len(group) < batch and ahead and _joins(worker, group[0], ahead[0][1]):
+                    group.append(ahead.popleft()[1].result())
+                    read_ahead()
+                outcomes = worker.predict_together(group)
+                for picture, outcome in zip(group, outcomes, strict=True):
+                    if isinstance(outcome, InputError):
+                        yield picture.image, outcome
+                    else:
+                        writing.append((picture.image, writer.submit(worker.save, outcome, work)))
+                del group, outcomes, picture, outcome, loading
+                while len(writing) > batch:
                     written, future = writing.popleft()
                     yield written, future.result()
             for written, future in writing:
                 yield written, future.result()
         finally:
-            for loading in ahead:
+            for _, loading in ahead:
                 loading.cancel()
 
 
-def _next(images: Iterator[Input]) -> list[Input]:
-    found = next(images, None)
-    return [] if found is None else [found]
+def _joins(worker: Worker, first: Picture, loading: Future[Picture]) -> bool:
+    """Return whether the next image is predicted in the same call of the network; waits until it is read."""
+    return loading.exception() is None and worker.together(first, loading.result())
 
 
 def keep_memory() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -130,6 +130,38 @@ def predict_tiled(
         plan = [spans(size, length, common, blend, step) for size, length, common in axes]
     with at_rest(model):
         return _run(scores, source, plan, reading, blend, batch, out)
+
+
+def predict_together(
+    model: Network,
+    images: Sequence[ImageLike],
+    *,
+    output: str = "labels",
+    flips: str = "",
+    multilabel: bool | None = None,
+    threshold: float = 0.5,
+    preprocessing: Preprocessing | str | None = RECORDED,
+) -> list[Tensor]:
+    """Predict whole images of one size in one call of the model; arguments and results are as in `predict`.
+
+    Raises:
+        InputError: as in `predict`, or the images differ in size.
+    """
+    reading = Reading.of(model, output, multilabel, threshold)
+    scores = Scores(model, flips)
+    how = preprocessing_of(model, preprocessing)
+    sources = [Source(image, how) for image in images]
+    if len({source.size for source in sources}) != 1:
+        sizes = sorted({"{} x {}".format(*source.size) for source in sources})
+        raise InputError(f"images that are predicted together have one size, got {', '.join(sizes)}.")
+    with at_rest(model):
+        predicted = scores(torch.stack([source.part(slice(None), slice(None)) for source in sources]))
+        results = []
+        for source, each in zip(sources, predicted, strict=True):
+            out = _result(None, reading, len(each), source)
+            _emitter(reading, out)(0, 0, each)
+            results.append(out)
+        return results
 
 
 def tile_lengths(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 import segcore
 from segcore import InputError, OptionValueError, PluginError
 from segcore_plugin_predict.extensions import TORCH, BackendModel, RasterReader, find_backend, find_raster_reader
-from segcore_plugin_predict.inference import overlaps, predict_tiled, tile_lengths
+from segcore_plugin_predict.inference import overlaps, predict_tiled, predict_together, tile_lengths
 from segcore_plugin_predict.inputs import Input
 from segcore_plugin_predict.network import Reading, tile_step, trained_size
 from segcore_plugin_predict.pictures import MAX_SIDE, palette
@@ -190,6 +190,30 @@ class Worker:
         except Exception as error:
             raise _named(picture.image, error) from error
 
+    def together(self, first: Picture, other: Picture) -> bool:
+        """Return whether two images may be predicted in one call of the network: whole ones of one size and kind."""
+        a, b = first.pixels, other.pixels
+        return a is not None and b is not None and self._whole(a) and (a.shape, a.dtype) == (b.shape, b.dtype)
+
+    def predict_together(self, pictures: Sequence[Picture]) -> list[Prediction | InputError]:
+        """Predict images of which each may be predicted together with the first; one that fails spoils no other."""
+        arrays = [picture.pixels for picture in pictures if picture.pixels is not None]
+        if len(arrays) > 1:
+            try:
+                found = predict_together(self._model, arrays, **self._options)
+                return [
+                    Prediction(picture, *self._decided(each)) for picture, each in zip(pictures, found, strict=True)
+                ]
+            except Exception:  # noqa: S110 - one by one it shows whose fault it is, and less memory is needed
+                pass
+        outcomes: list[Prediction | InputError] = []
+        for picture in pictures:
+            try:
+                outcomes.append(self.predict(picture))
+            except InputError as error:
+                outcomes.append(error)
+        return outcomes
+
     def save(self, prediction: Prediction, work: Path) -> Finished:
         """Write the files of an image, the label map last. May be called in another thread than `predict`.
 
@@ -243,22 +267,24 @@ class Worker:
         colours = np.vstack([self._colours, np.zeros((1, 3), np.uint8)])  # for pixels without data
         put_overlay(self.job.out, work, image, kinds, shown, flattened(classes), colours)
 
+    def _whole(self, pixels: np.ndarray) -> bool:
+        """Return whether an image is predicted without tiles."""
+        return self._tile is None or (self.job.tile is None and pixels.shape[0] * pixels.shape[1] <= LARGE)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        reading, job = self._reading, self.job
+        return {"output": reading.output, "flips": job.flips, "multilabel": job.multilabel, "threshold": job.threshold}
+
     def _result(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the labels, and the probabilities if they are asked for."""
-        job, reading = self.job, self._reading
-        whole = job.tile is None and pixels.shape[0] * pixels.shape[1] <= LARGE
-        predicted = predict_tiled(
-            self._model,
-            pixels,
-            None if whole else self._tile,
-            self._overlap,
-            blend=job.blend,
-            batch=job.batch,
-            output=reading.output,
-            flips=job.flips,
-            multilabel=job.multilabel,
-            threshold=job.threshold,
-        )
+        tile = None if self._whole(pixels) else self._tile
+        how = self._options | {"blend": self.job.blend, "batch": self.job.batch}
+        return self._decided(predict_tiled(self._model, pixels, tile, self._overlap, **how))
+
+    def _decided(self, predicted: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return labels, and probabilities if they are what was predicted."""
+        reading = self._reading
         if reading.output == "labels":
             return predicted.numpy(), None
         classes = len(predicted)
@@ -266,7 +292,7 @@ class Worker:
         labels = torch.empty(
             predicted.shape if separate else predicted.shape[1:], dtype=torch.uint8 if classes <= 256 else torch.int32
         )
-        decide = Reading("labels", probable=True, multilabel=reading.multilabel, threshold=job.threshold)
+        decide = Reading("labels", probable=True, multilabel=reading.multilabel, threshold=reading.threshold)
         decide.labels(predicted, labels)
         return labels.numpy(), predicted.numpy()
 

@@ -125,6 +125,31 @@ class TestResults:
         assert np.array_equal(np.asarray(Image.open(out / "1.png")), expected)
         assert not torch.equal(expected, predict(network, images / "1.png"))
 
+    @pytest.mark.parametrize("options", [(), ("--probabilities", "--flips", "h"), ("--multilabel",)])
+    def test_images_of_one_size_in_one_call_give_what_each_gives_alone(self, ready, monkeypatch, options):
+        from segcore_plugin_predict import network
+
+        model, _, out = ready
+        images = photographs(out.parent / "in", 7)
+        photographs(out.parent / "low", 1, (32, 56))
+        (out.parent / "low/0.png").rename(images / "4.png")  # 0 to 3 and 5 to 6 are neighbours of one size
+        calls, real = [], network.Scores.__call__
+        monkeypatch.setattr(network.Scores, "__call__", lambda self, x: calls.append(len(x)) or real(self, x))
+        call(model, images, "-o", out, *options)
+        assert calls == [1] * 7
+        calls.clear()
+        call(model, images, "-o", out.parent / "together", "--batch", 3, *options)
+        assert calls == [3, 1, 1, 2]
+        one, three = table(out), table(out.parent / "together")
+        assert [row["image"] for row in one] == [row["image"] for row in three]
+        for path in out.rglob("*.png"):
+            a, b = (np.asarray(Image.open(folder / path.name)) for folder in (out, out.parent / "together"))
+            assert (a == b).mean() > 0.999, "rounding may decide between equal scores"
+        for path in out.rglob("*.npz"):
+            a, b = (np.load(folder / path.name)["probabilities"] for folder in (out, out.parent / "together"))
+            np.testing.assert_allclose(a.astype(float), b, atol=1e-3)
+        assert "7 were there already" in call(model, images, "-o", out, "--batch", 2, *options)
+
     def test_large_images_are_tiled_by_default(self, ready, monkeypatch):
         from segcore_plugin_predict import job
 
@@ -230,6 +255,28 @@ class TestFailures:
         assert exit_code(model, images, "-o", out) == 3
         assert f"Skipped {images / '0.png'}: RuntimeError: out of memory" in capfd.readouterr().err
         assert {"1.png", "2.png", "3.png"} < set(files(out))
+
+    def test_broken_images_among_those_of_one_call(self, ready, capfd, monkeypatch):
+        from segcore_plugin_predict import network
+
+        model, _, out = ready
+        images = photographs(out.parent / "in", 6)
+        (images / "1.png").write_text("nothing")
+        real = network.Scores.__call__
+
+        def fails(self, x):
+            if len(x) > 1 or abs(float(x.sum()) - spoilt) < 1e-3:
+                raise RuntimeError("out of memory")
+            return real(self, x)
+
+        spoilt = float(HALF(np.asarray(Image.open(images / "3.png"))).sum())
+        monkeypatch.setattr(network.Scores, "__call__", fails)
+        assert exit_code(model, images, "-o", out, "--batch", 4) == 3
+        errors = capfd.readouterr().err
+        assert errors.count("Skipped ") == 2
+        assert f"Skipped {images / '1.png'}: " in errors
+        assert f"Skipped {images / '3.png'}: RuntimeError: out of memory" in errors
+        assert {path.name for path in out.glob("*.png")} == {"0.png", "2.png", "4.png", "5.png"}
 
     @pytest.mark.parametrize(
         ("words", "code", "message"),
