@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segcore import InputError
-from segcore_plugin_train.dataset import pair
+from segcore_plugin_train.dataset import pair, same_size
 from segcore_plugin_train.sources import Reading, Source
 
 SHOWN = 10
@@ -54,8 +54,8 @@ def check_pairs(
                 _, mask = pair(source, index, reading)
                 return reading.labels.count(mask), (mask.shape[0], mask.shape[1]), None
             image, size = source.sizes(index)
-            wrong = f"{source.names[index]}: the image has the size {image} and its mask {size}, width and height."
-            return None, (size[1], size[0]), wrong if image != size else None
+            same_size(source, index, image, size)
+            return None, (size[1], size[0]), None
         except InputError as error:
             return None, (0, 0), str(error)
 
@@ -77,4 +77,7 @@ def refuse(problems: Sequence[str], count: int) -> None:
     """Raise InputError with the first ten problems, if there are any, of so many pairs."""
     if problems:
         more = f"\n... and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise InputError(f"{len(problems)} of {count} pairs cannot be used:\n" + "\n".join(problems[:SHOWN]) + more)
+        raise InputError(
+            f"{len(problems)} of {count} pairs cannot be used:\n" + "\n".join(problems[:SHOWN]) + more + "\n"
+            "Repair them or take them away, images with their masks, or list the others in a CSV file (--table)."
+        )

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segcore import OptionValueError, Preprocessing
+from segcore import InputError, OptionValueError, Preprocessing
 from segcore_plugin_train.augment import as_transform
 from segcore_plugin_train.bands import LabelBands, check_class_folders
 from segcore_plugin_train.checks import CHECKS, Checked, check_pairs, refuse
@@ -259,7 +259,7 @@ class SegmentationData(LightningDataModule):
         """Return this process's share of the whole images, as lists of batches of one size."""
         rank, processes, _ = self._place()
         mine = self.val_indices[rank::processes]
-        return DataLoader(
+        return _Lazy(
             WholeSet(self.val_source, self.reading, mine, self.preprocessing),
             batch_size=self.val_batch_size,
             num_workers=self.workers,
@@ -278,10 +278,19 @@ class SegmentationData(LightningDataModule):
 
 
 class _Lazy(DataLoader[Any]):
-    """Starts to read when the first batch is asked for; Lightning makes some iterators that it does not use."""
+    """Starts to read when the first batch is asked for; Lightning makes some iterators that it does not use.
+
+    What is wrong with a file is told as it would be without workers, which add where it was raised.
+    """
 
     def __iter__(self) -> Any:
-        yield from super().__iter__()
+        try:
+            yield from super().__iter__()
+        except InputError as error:
+            text = str(error).rpartition("\nsegcore.errors.InputError: ")[2]
+            if text == str(error):
+                raise
+            raise InputError(text.strip()) from error
 
 
 def _grouped(samples: list[tuple[Tensor, Tensor, int]]) -> Groups:

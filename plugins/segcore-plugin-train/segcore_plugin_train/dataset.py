@@ -111,12 +111,18 @@ def pair(source: Source, index: int, reading: Reading) -> tuple[np.ndarray, np.n
         InputError: one cannot be read, or their sizes differ.
     """
     image, mask = source.image(index, reading), source.mask(index, reading)
-    if image.shape[:2] != mask.shape[:2]:
-        raise InputError(
-            f"{source.names[index]}: the image is {image.shape[1]} x {image.shape[0]} pixels and its mask "
-            f"{mask.shape[1]} x {mask.shape[0]}. Resize the mask without interpolation (nearest neighbour)."
-        )
+    same_size(source, index, (image.shape[1], image.shape[0]), (mask.shape[1], mask.shape[0]))
     return image, mask
+
+
+def same_size(source: Source, index: int, image: tuple[int, int], mask: tuple[int, int]) -> None:
+    """Raise InputError, with the names of both, unless image and mask have one width and height."""
+    if image != mask:
+        names = source.places(index)
+        raise InputError(
+            f"{names[1]}: the mask is {mask[0]} x {mask[1]} pixels, and its image {names[0]} {image[0]} x {image[1]}. "
+            f"Resize the mask without interpolation (nearest neighbour)."
+        )
 
 
 def as_labels(mask: np.ndarray) -> Tensor:

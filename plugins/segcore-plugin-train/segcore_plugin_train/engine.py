@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     guard_torchvision()
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -27,6 +28,7 @@ __all__ = [
     "DoublePrecision",
     "LightningDataModule",
     "LightningModule",
+    "MisconfigurationException",
     "ModelParallelStrategy",
     "OptimizerLRScheduler",
     "SLURMEnvironment",

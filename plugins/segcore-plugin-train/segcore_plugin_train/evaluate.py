@@ -153,7 +153,10 @@ def evaluate(
     mode = reading.labels.mode
     confusion = metrics.ConfusionMatrix(classes, mode, ignore_index=reading.labels.ignore)
     found: dict[str, float] = {}
-    model = model.to(place)
+    try:
+        model = model.to(place)
+    except (AssertionError, RuntimeError) as error:  # of torch, where it was built without it or there is none
+        raise OptionValueError(f"device {device!r} cannot be used: {str(error)[:200]}. Use 'cpu' or 'auto'.") from error
     for samples in DataLoader(dataset, batch_size=batch_size, collate_fn=list):
         for images, labels, numbers in by_size(samples):
             logits = main_output(model.predict(images.to(place, next(model.parameters()).dtype)))

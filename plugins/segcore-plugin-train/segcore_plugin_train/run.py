@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 import segcore
 from segcore import CheckpointError, OptionValueError, SegmentationModel
@@ -24,6 +25,7 @@ from segcore_plugin_train.data import SegmentationData
 from segcore_plugin_train.engine import (
     Callback,
     DoublePrecision,
+    MisconfigurationException,
     ModelParallelStrategy,
     SLURMEnvironment,
     TQDMProgressBar,
@@ -206,9 +208,12 @@ def _restore(
 
 
 def _prepare(out: Path, settings: Settings) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    states.remove_litter(out)
-    states.write_text(out / "run.json", json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        states.remove_litter(out)
+        states.write_text(out / "run.json", json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    except OSError as error:
+        raise OptionValueError(f"nothing can be written to {str(out)!r}: {error}. Choose another --out.") from error
 
 
 def _fit(
@@ -235,7 +240,7 @@ def _fit(
             precision, plugins = None, [*plugins, DoublePrecision()]
     try:
         with keeping.signals_kept(), _expected_warnings():
-            trainer = Trainer(
+            trainer = _trainer(
                 accelerator=settings.accelerator,
                 devices=local,
                 num_nodes=nodes,
@@ -263,16 +268,41 @@ def _fit(
         raise KeyboardInterrupt from None
     except SystemExit as error:  # Lightning's answer to a second Ctrl-C
         raise KeyboardInterrupt from error
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(text in str(error).lower() for text in _FULL):
-            raise TrainingError(
-                f"memory is full: {str(error)[:120]}. The checkpoint of the last save is kept. Use a smaller "
-                f"--batch-size (with --accumulate for the same step) or --crop, or --precision bf16; --resume goes on."
-            ) from error
-        raise
+    except (RuntimeError, MemoryError, OSError, SafetensorError) as error:
+        if (advice := _advice(error)) is None:
+            raise
+        raise TrainingError(f"{advice} What was saved before is kept; --resume goes on.") from error
     finally:
         if keeper.mirror is not None:
             keeper.mirror.finalize("success")
+
+
+def _trainer(**options: Any) -> Trainer:
+    """Return a trainer.
+
+    Raises:
+        OptionValueError: this machine does not have what was asked for.
+    """
+    try:
+        return Trainer(**options)
+    except (MisconfigurationException, ValueError) as error:
+        asked = ", ".join(f"{name}={options[name]!r:.60}" for name in ("accelerator", "devices", "strategy"))
+        raise OptionValueError(f"{asked}: Lightning cannot use this here: {error}") from error
+
+
+def _advice(error: Exception) -> str | None:
+    """Return what a run that ended so can do, None if that is not known."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in _FULL):
+        return (
+            f"memory is full: {text[:120]}. Use a smaller --batch-size (with --accumulate for the same step) or "
+            f"--crop, or --precision bf16."
+        )
+    if "DataLoader worker" in text:
+        return f"a process that reads images ended: {text[:200]} If memory is full, use fewer --workers."
+    if isinstance(error, OSError | SafetensorError):
+        return f"a file cannot be read or written: {text[:200]}. Make room, or repair the place."
+    return None
 
 
 def _report(out: Path, data: SegmentationData, settings: Settings, tell: Tell) -> Evaluation:
@@ -303,6 +333,8 @@ def evaluate_files(
     """
     if bool(settings.table) == bool(settings.images and settings.masks):
         raise OptionValueError("the data are needed once: --images and --masks, or --table.")
+    if report is not None and not report.parent.is_dir():
+        raise OptionValueError(f"--report {str(report)!r}: there is no folder {str(report.parent)!r}.")
     model = segcore.from_pretrained(checkpoint)
     config = model.config or {}
     if settings.table:

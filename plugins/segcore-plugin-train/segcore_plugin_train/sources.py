@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from segcore_plugin_predict import read_image
 
 from segcore import InputError, OptionValueError
@@ -49,6 +49,9 @@ class Source(Protocol):
     def sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return width and height of image and mask, without decoding them if that is possible."""
 
+    def places(self, index: int) -> tuple[str, str]:
+        """Return where image and mask are, for messages."""
+
 
 class Files:
     """Pairs of files.
@@ -76,12 +79,19 @@ class Files:
         others = [size for size in map(_size, pair.masks) if size != image]
         return image, others[0] if others else image
 
+    def places(self, index: int) -> tuple[str, str]:
+        """Return the files of image and mask."""
+        pair = self.pairs[index]
+        return str(pair.image), ", ".join(map(str, pair.masks))
+
 
 def _size(path: Any) -> tuple[int, int]:
     try:
         return size_of(path)
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: this is no image. Convert it to PNG or TIFF.") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        raise InputError(f"{path}: it cannot be read: {type(error).__name__}: {error}") from error
+        raise InputError(f"{path}: it is damaged or cannot be decoded: {type(error).__name__}: {error}") from error
 
 
 class Records:
@@ -130,6 +140,10 @@ class Records:
         """Return width and height of image and mask."""
         first, second = (_picture(self.records[index][column]) for column in self.columns)
         return _shape(first), _shape(second)
+
+    def places(self, index: int) -> tuple[str, str]:
+        """Return where image and mask are: the record, and the column."""
+        return f"{self.names[index]}[{self.columns[0]!r}]", f"{self.names[index]}[{self.columns[1]!r}]"
 
 
 def _picture(value: Any) -> Any:

@@ -85,7 +85,7 @@ def save_state(path: Path, state: State) -> None:
     for name, tensor in state.model.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise TrainingError(
-                f"{name} is not finite after step {state.step}; the checkpoint of the last save is kept. Lower the "
+                f"{name} is not finite after step {state.step}; what was saved before is kept. Lower the "
                 f"learning rate (--lr), or clip gradients (--clip 1)."
             )
     tensors = {f"model.{name}": tensor for name, tensor in state.model.items()}

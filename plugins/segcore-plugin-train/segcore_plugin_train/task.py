@@ -161,8 +161,8 @@ class SegmentationTask(LightningModule):
         asked = self.device.type == "cpu" or batch_idx % ASK_EVERY == 0  # elsewhere an answer waits for the device
         if asked and not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.step + 1}. The last save is kept. Lower the "
-                f"learning rate (--lr), clip gradients (--clip 1), or train with --precision 32."
+                f"the loss is {loss.item()} at step {self.step + 1}. What was saved before is kept. Lower "
+                f"the learning rate (--lr), clip gradients (--clip 1), or train with --precision 32."
             )
         self.log("loss", loss.detach(), prog_bar=True)
         return loss

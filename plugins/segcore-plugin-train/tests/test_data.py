@@ -161,9 +161,11 @@ def test_checks_name_every_file_that_cannot_be_used(tmp_path):
     text = str(info.value)
     for part in (
         "3 of 4 pairs cannot be used",
-        "6 x 8 pixels and its mask 3 x 3",
+        "masks/a.png: the mask is 3 x 3 pixels, and its image ",
+        "images/a.png 6 x 8. Resize the mask",
         "b.png: it has labels out of range: 5 (48 pixels)",
         "c.png",
+        "list the others in a CSV file (--table)",
     ):
         assert part in text
 
