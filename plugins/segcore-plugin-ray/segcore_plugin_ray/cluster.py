@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import ray
 from segcore_plugin_predict import Job
 
-from segcore import OptionValueError
+from segcore import OptionValueError, PluginError
 
 STORE = 2**28  # bytes of shared memory for lists of paths; images never pass through Ray
 PER_IMAGE = 512
+STARTS = 3
+QUIET = logging.ERROR  # Ray speaks of itself otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def connected(address: str | None, images: int) -> Iterator[None]:
 
     Raises:
         OptionValueError: there is no cluster at the address.
+        PluginError: Ray does not start.
     """
     if ray.is_initialized():
         yield
@@ -56,14 +59,11 @@ def connected(address: str | None, images: int) -> Iterator[None]:
             f"address {address!r} is that of a Ray client. Start the program on a machine of the cluster, with "
             f"RAY_ADDRESS=auto, or with ray job submit."
         )
-    level = logging.ERROR  # Ray speaks of itself otherwise
     if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        store = STORE + PER_IMAGE * images
-        ray.init("local", include_dashboard=False, object_store_memory=store, log_to_driver=False, logging_level=level)
+        start(STORE + PER_IMAGE * images)
     else:
         try:
-            ray.init(address, log_to_driver=False, logging_level=level)
+            ray.init(address, log_to_driver=False, logging_level=QUIET)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise OptionValueError(
@@ -74,6 +74,39 @@ def connected(address: str | None, images: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def start(store: int, cpus: int | None = None) -> None:
+    """Start Ray on this machine; a busy one may be too slow for the time that Ray gives itself.
+
+    Args:
+        store: bytes of shared memory.
+        cpus: how many it may use; None for all.
+
+    Raises:
+        PluginError: it does not start.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=store,
+                log_to_driver=False,
+                logging_level=QUIET,
+            )
+        except Exception as error:  # Ray raises it bare
+            ray.shutdown()
+            if not left:
+                reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+                raise PluginError(
+                    f"Ray does not start on this machine: {reason}. Its logs are in /tmp/ray/session_latest/logs.",
+                    distribution="segcore-plugin-ray",
+                ) from error
+        else:
+            return
 
 
 def plan(job: Job, images: int) -> Plan:

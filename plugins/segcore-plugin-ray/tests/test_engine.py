@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 from click.testing import CliRunner
-from segcore_plugin_ray import engine, predict_files, read_manifest
+from segcore_plugin_ray import cluster, engine, predict_files, read_manifest
 from segcore_plugin_ray.worker import ATTEMPTS
 
 import segcore
@@ -32,7 +32,7 @@ def running(site):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**SPAWN, "PYTHONPATH": str(site)}.items():
             patch.setenv(name, value)
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**28)
+        cluster.start(2**28, cpus=2)
         yield
         ray.shutdown()
 

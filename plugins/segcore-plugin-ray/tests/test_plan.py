@@ -1,16 +1,26 @@
 """How workers are spread over machines, and the manifest across runs; without Ray."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import ray
 from segcore_plugin_predict import Job, ReadOptions
 from segcore_plugin_ray import read_manifest
-from segcore_plugin_ray.cluster import connected, plan
+from segcore_plugin_ray.cluster import STARTS, connected, plan
 from segcore_plugin_ray.manifest import Manifest
 
-from segcore import OptionValueError
+from segcore import OptionValueError, PluginError
+
+
+def test_importing_and_listing_load_neither_ray_nor_torch():
+    code = "import sys, segcore, segcore_plugin_ray; segcore.list_plugins(); dir(segcore_plugin_ray); "
+    code += "print({'ray', 'torch', 'pyarrow', 'numpy'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
 def job(**options):
@@ -74,6 +84,34 @@ def test_addresses_that_lead_nowhere(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "ray://a:10001")
     with pytest.raises(OptionValueError, match="is that of a Ray client"), connected(None, 1):
         pass
+
+
+@pytest.mark.parametrize("failures", [0, STARTS - 1, STARTS])
+def test_ray_is_given_time_to_start(monkeypatch, failures):
+    calls, ended = [], []
+
+    def init(*_, **options):
+        calls.append((options["include_dashboard"], os.environ["RAY_USAGE_STATS_ENABLED"]))
+        if len(calls) <= failures:
+            raise Exception("The current node timed out during startup.")  # noqa: TRY002 - what Ray raises
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "")
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    if failures < STARTS:
+        with connected(None, 1):
+            assert len(ended) == failures
+    else:
+        with (
+            pytest.raises(PluginError, match="does not start on this machine: Exception: The current"),
+            connected(None, 1),
+        ):
+            pass
+    assert calls == [(False, "0")] * min(failures + 1, STARTS)
+    assert len(ended) == min(failures + 1, STARTS)
 
 
 def write(out, run, settings, *images, end=True):
