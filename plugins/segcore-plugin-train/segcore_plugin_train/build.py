@@ -116,5 +116,7 @@ def make_task(settings: Settings, model: SegmentationModel, ignore: int, steps: 
         ema=settings.ema,
         channels_last=settings.channels_last,
         seed=settings.seed,
+        tile=settings.tile,
+        overlap=settings.overlap,
     )
     return task.double() if settings.precision == "64" else task

@@ -26,6 +26,8 @@ _DATA = (
     "bands",
     "full_scale",
     "alpha",
+    "tile",
+    "overlap",
 )
 
 

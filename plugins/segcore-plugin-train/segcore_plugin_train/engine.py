@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import DoublePrecision
+from lightning.pytorch.plugins import DoublePrecision, MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 
@@ -29,6 +29,7 @@ __all__ = [
     "LightningDataModule",
     "LightningModule",
     "MisconfigurationException",
+    "MixedPrecision",
     "ModelParallelStrategy",
     "OptimizerLRScheduler",
     "SLURMEnvironment",

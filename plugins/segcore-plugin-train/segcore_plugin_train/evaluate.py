@@ -17,6 +17,7 @@ from segcore import OptionValueError, SegmentationModel
 from segcore_plugin_train.dataset import WholeSet, by_size
 from segcore_plugin_train.sources import Reading, Source
 from segcore_plugin_train.task import classes_of, iou_of_each, main_output
+from segcore_plugin_train.tiling import by_tiles
 
 OUTCOMES = ("rightly not", "wrongly found", "missed", "found")
 
@@ -121,6 +122,8 @@ def evaluate(
     names: Sequence[str] = (),
     device: str = "auto",
     batch_size: int = 1,
+    tile: int | None = None,
+    overlap: int = 64,
 ) -> Evaluation:
     """Measure a model on whole images.
 
@@ -132,6 +135,8 @@ def evaluate(
         names: of the classes; empty takes those of the model.
         device: where to compute; ``"auto"`` is a GPU if there is one.
         batch_size: images that are read together; those of one size are predicted together.
+        tile: height and width of tiles, in which larger images are predicted; None for whole images.
+        overlap: least number of pixels that tiles share.
 
     Raises:
         OptionValueError: the numbers of classes or channels differ.
@@ -159,12 +164,20 @@ def evaluate(
         raise OptionValueError(f"device {device!r} cannot be used: {str(error)[:200]}. Use 'cpu' or 'auto'.") from error
     for samples in DataLoader(dataset, batch_size=batch_size, collate_fn=list):
         for images, labels, numbers in by_size(samples):
-            logits = main_output(model.predict(images.to(place, next(model.parameters()).dtype)))
+            logits = predicted(model, images, tile, overlap)
             truth = labels.to(place)
             confusion.update(logits, truth)
             ious = iou_of_each(logits, truth, mode, reading.labels.ignore)
             found |= {source.names[i]: iou for i, iou in zip(numbers, ious, strict=True)}
     return Evaluation.of(confusion, names or config.get("class_names") or (), found)
+
+
+def predicted(model: SegmentationModel, images: Tensor, tile: int | None, overlap: int) -> Tensor:
+    """Return logits (N, classes, H, W) of images (N, C, H, W), of those larger than a tile tile by tile."""
+    parameter = next(model.parameters())
+    images = images.to(parameter.device, parameter.dtype)
+    found = by_tiles(model, images, tile, overlap)
+    return main_output(model.predict(images)) if found is None else found
 
 
 def labels_of(logits: Tensor, mode: str) -> Tensor:

@@ -71,6 +71,7 @@ class Keeper(Callback):
         self.best, self.waited, self.finished = -1.0, 0, False
         self.log_file: Log | None = None
         self.saved_step = -1
+        self._scaler: dict[str, Any] = {}
         self._told_to_stop = False
         self._steps_of_epoch = 0
         self._last_loss = math.nan
@@ -78,10 +79,13 @@ class Keeper(Callback):
     def remember(self, facts: dict[str, Any]) -> None:
         """Take over what a state remembers."""
         self.best, self.waited, self.finished = facts["best"], facts["waited"], facts["finished"]
+        self._scaler = facts.get("scaler") or {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the log and listen to signals; Lightning's own reactions to them would not save."""
         task = _task(pl_module)
+        if self._scaler:
+            trainer.precision_plugin.load_state_dict(self._scaler)
         if trainer.is_global_zero:
             self.log_file = Log(self.folder, task.first_step, self.mirror)
         if threading.current_thread() is threading.main_thread():
@@ -173,6 +177,7 @@ class Keeper(Callback):
         if self.saved_step != task.step:
             first = trainer.is_global_zero
             facts = self.facts | {"best": self.best, "waited": self.waited, "finished": self.finished}
+            facts["scaler"] = trainer.precision_plugin.state_dict()  # of the loss, with fp16; else empty
             average = {} if task.averaged is None else task.averaged.state_dict()
             parts = (task.model.state_dict(), average, trainer.optimizers[0].state_dict())
             model, average, optimizer = (gathered(part, keep=first) for part in parts)

@@ -15,10 +15,9 @@ from segcore_plugin_predict import palette
 import segcore
 from segcore import SegmentationModel
 from segcore_plugin_train.dataset import WholeSet, pair
-from segcore_plugin_train.evaluate import Evaluation, labels_of
+from segcore_plugin_train.evaluate import Evaluation, labels_of, predicted
 from segcore_plugin_train.sources import Reading, Source
 from segcore_plugin_train.state import write_text
-from segcore_plugin_train.task import main_output
 
 SIDE = 320  # pixels of the pictures, at most
 IGNORED = (128, 128, 128)
@@ -43,6 +42,8 @@ def write_report(
     title: str = "segcore",
     log: Sequence[dict[str, str]] = (),
     notes: Sequence[str] = (),
+    tile: int | None = None,
+    overlap: int = 64,
 ) -> None:
     """Write the report.
 
@@ -56,6 +57,8 @@ def write_report(
         title: of the page.
         log: lines of the training log, for the curve.
         notes: lines below the title.
+        tile: as in `evaluate`.
+        overlap: as in `evaluate`.
     """
     colours = palette(len(evaluation.names) + 1)
     if evaluation.multilabel:
@@ -75,7 +78,7 @@ def write_report(
     ]
     places = {name: index for index, name in enumerate(source.names)}
     for name, iou in evaluation.images[:worst]:
-        parts.append(_figure(name, iou, places[name], model, source, reading, colours))
+        parts.append(_figure(name, iou, places[name], model, source, reading, colours, tile, overlap))
     write_text(path, "\n".join(parts) + "\n")
 
 
@@ -125,12 +128,11 @@ def _curve(log: Sequence[dict[str, str]]) -> str:
 
 def _figure(
     name: str, iou: float | None, index: int, model: SegmentationModel, source: Source, reading: Reading,
-    colours: np.ndarray,
+    colours: np.ndarray, tile: int | None, overlap: int,
 ) -> str:  # fmt: skip
     image, mask = pair(source, index, reading)
     x, _, _ = WholeSet(source, reading, [index], segcore.preprocessing(model))[0]
-    parameter = next(model.parameters())
-    logits = main_output(model.predict(x[None].to(parameter.device, parameter.dtype)))
+    logits = predicted(model, x[None], tile, overlap)
     found = labels_of(logits, reading.labels.mode)[0].cpu().numpy()
     pictures = [shown(image), _coloured(mask, colours, reading), _coloured(found, colours, reading)]
     images = "".join(f'<img src="{_embedded(picture)}" alt="">\n' for picture in pictures)

@@ -24,10 +24,7 @@ from segcore_plugin_train.build import make_data, make_model, make_task, read_op
 from segcore_plugin_train.data import SegmentationData
 from segcore_plugin_train.engine import (
     Callback,
-    DoublePrecision,
     MisconfigurationException,
-    ModelParallelStrategy,
-    SLURMEnvironment,
     TQDMProgressBar,
     Trainer,
 )
@@ -36,6 +33,7 @@ from segcore_plugin_train.evaluate import Evaluation, evaluate
 from segcore_plugin_train.files import pairs_of_folders, pairs_of_table
 from segcore_plugin_train.keeper import Interrupted, Keeper
 from segcore_plugin_train.log import read_log, tensorboard
+from segcore_plugin_train.machine import trainer_options
 from segcore_plugin_train.masks import LabelMap
 from segcore_plugin_train.report import write_report
 from segcore_plugin_train.settings import Settings
@@ -43,7 +41,6 @@ from segcore_plugin_train.sharding import check_sharding
 from segcore_plugin_train.sources import Files, Reading
 from segcore_plugin_train.task import SegmentationTask
 
-PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "64": "64-true"}
 Tell = Callable[[str], None]
 _FULL = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -231,21 +228,10 @@ def _fit(
     if settings.compile:
         task.model.compile()
     bar: list[Callback] = [TQDMProgressBar(leave=False)] if sys.stderr.isatty() else []
-    plugins: list[Any] = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-    strategy: Any = "auto" if local * nodes == 1 else settings.strategy.replace("auto", "ddp")
-    precision = PRECISIONS[settings.precision]
-    if strategy == "fsdp":
-        strategy = ModelParallelStrategy(local * nodes, 1, save_distributed_checkpoint=False)
-        if settings.precision == "64":  # Lightning takes it as a plugin only
-            precision, plugins = None, [*plugins, DoublePrecision()]
     try:
         with keeping.signals_kept(), _expected_warnings():
             trainer = _trainer(
-                accelerator=settings.accelerator,
-                devices=local,
-                num_nodes=nodes,
-                strategy=strategy,
-                precision=precision,
+                **trainer_options(settings, local, nodes),
                 max_epochs=settings.epochs if settings.steps is None else -1,
                 max_steps=steps,
                 accumulate_grad_batches=settings.accumulate,
@@ -259,8 +245,6 @@ def _fit(
                 reload_dataloaders_every_n_epochs=1,
                 use_distributed_sampler=False,
                 default_root_dir=str(keeper.folder),
-                plugins=plugins,
-                inference_mode=strategy in ("auto", "ddp"),  # a divided model cannot gather its parameters in it
             )
             trainer.fit(task, datamodule=data)
     except Interrupted:
@@ -314,7 +298,7 @@ def _report(out: Path, data: SegmentationData, settings: Settings, tell: Tell) -
     log = read_log(out / "log.csv")
     write_report(
         out / "report.html", evaluation, model, data.val_source, data.reading,
-        worst=settings.worst, title="Validation", log=log, notes=notes,
+        worst=settings.worst, title="Validation", log=log, notes=notes, tile=settings.tile, overlap=settings.overlap,
     )  # fmt: skip
     tell(evaluation.text())
     tell(f"Best checkpoint: {out / 'best'}. Report: {out / 'report.html'}")
@@ -348,9 +332,12 @@ def evaluate_files(
     labels = kind(int(config["classes"]), settings.label, settings.ignore_label)
     reading = Reading(int(config["in_channels"]), labels, read_options(settings))
     source = Files(pairs)
-    evaluation = evaluate(model, source, reading, names=settings.names, device=device)
+    tiles: dict[str, Any] = {"tile": settings.tile, "overlap": settings.overlap}
+    evaluation = evaluate(model, source, reading, names=settings.names, device=device, **tiles)
     if report is not None:
-        write_report(report, evaluation, model, source, reading, worst=worst, title="Evaluation", notes=[checkpoint])
+        write_report(
+            report, evaluation, model, source, reading, worst=worst, title="Evaluation", notes=[checkpoint], **tiles
+        )
     return evaluation
 
 
@@ -368,6 +355,7 @@ EXPECTED_WARNINGS = (
     "The `srun` command is available",  # one process was asked for
     "GPU available but not used",  # accelerator=cpu was asked for
     "`max_epochs` was not set",  # the number of steps ends the run
+    "Detected call of `lr_scheduler.step",  # fp16 leaves out steps until the loss is scaled well
     "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own use of torch
 )
 

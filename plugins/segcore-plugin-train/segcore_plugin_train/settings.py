@@ -69,6 +69,10 @@ class Settings:
     crop: int = _option(256, "Height and width of samples.", group="training")
     batch_size: int = _option(8, "Samples per process and batch.", group="training")
     val_batch_size: int = _option(1, "Whole images per process at a time.", group="training")
+    tile: int | None = _option(
+        None, "Validate images that are larger tile by tile, of this height and width.", group="training"
+    )
+    overlap: int = _option(64, "Pixels that such tiles share.", group="training")
     accumulate: int = _option(1, "Batches per step.", group="training")
     augment: str = _option("default", "default, aerial (all turns), flips or none.", group="training")
     loss: str | None = _option(None, "Any installed loss, or a sum: dice+ce.", group="training")
@@ -87,7 +91,7 @@ class Settings:
     seed: int = _option(0, "Same seed, same result.", group="training")
 
     channels_last: bool = _option(False, "Memory layout that is faster on most machines.", group="machine")
-    precision: str = _option("32", "32, bf16 or 64.", group="machine")
+    precision: str = _option("32", "32, bf16, 16 (scaled losses) or 64.", group="machine")
     compile: bool = _option(False, "Compile the model.", group="machine")
     workers: int = _option(0, "Processes that read images, per process that trains.", group="machine", free=True)
     threads: int | None = _option(None, "CPU threads per process.", group="machine", free=True)
@@ -106,15 +110,16 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "val_batch_size", "accumulate", "crop", "save_every", "log_every"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("steps", "samples_per_epoch", "patience", "classes", "threads", "devices"):
+        for name in ("steps", "samples_per_epoch", "tile", "patience", "classes", "threads", "devices"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        for name in ("workers", "warmup", "worst"):
+        for name in ("workers", "warmup", "worst", "overlap"):
             _at_least(name, getattr(self, name), 0)
-        _one_of("precision", self.precision, ("32", "bf16", "64"))
+        _one_of("precision", self.precision, ("32", "bf16", "16", "64"))
         _one_of("strategy", self.strategy, ("auto", "ddp", "fsdp"))
-        if self.strategy == "fsdp" and self.compile:
-            raise OptionValueError("strategy='fsdp' and compile do not go together: leave out compile, or use 'ddp'.")
+        for name, lacks in (("compile", self.compile), ("tile", self.tile), ("precision='16'", self.precision == "16")):
+            if self.strategy == "fsdp" and lacks:
+                raise OptionValueError(f"strategy='fsdp' and {name} do not go together: leave it out, or use 'ddp'.")
         _one_of("check", self.check, ("full", "sizes", "none"))
 
     def constant(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from segcore_plugin_train.optim import Frozen, MovingAverage, make_optimizer, pa
 from segcore_plugin_train.sampler import seed_of
 from segcore_plugin_train.sharding import InStep, gathered, shard, share_buffers
 from segcore_plugin_train.state import like_parameters
+from segcore_plugin_train.tiling import by_tiles
 
 MODES = ("binary", "multiclass", "multilabel")
 MAIN = "logits"
@@ -48,6 +49,9 @@ class SegmentationTask(LightningModule):
         unfreeze_epoch: epoch, counted from 0, from which they are; None for never.
         ema: decay of a moving average of the weights, which is then validated and saved; None for none.
         channels_last: whether images and weights lie in memory channel by channel, which is faster on most machines.
+        tile: height and width of tiles, in which larger images are validated; None for whole images. Logits are those
+            of the whole image if `overlap` is at least twice what the network sees to each side of a pixel.
+        overlap: least number of pixels that tiles share.
         seed: of random numbers in the model (dropout): every step begins with one that follows from seed, step and
             process.
 
@@ -80,6 +84,8 @@ class SegmentationTask(LightningModule):
         unfreeze_epoch: int | None = None,
         ema: float | None = None,
         channels_last: bool = False,
+        tile: int | None = None,
+        overlap: int = 64,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -104,7 +110,7 @@ class SegmentationTask(LightningModule):
         self._memory = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        self.seed = seed
+        self.seed, self.tile, self.overlap = seed, tile, overlap
         self._restored: dict[str, Any] | None = None
         self._skeleton: tuple[SegmentationModel, ...] = ()  # in a tuple, since it is no part of this module
         self._in_step: InStep | None = None
@@ -213,7 +219,9 @@ class SegmentationTask(LightningModule):
     def validation_step(self, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Count the pixels of whole images."""
         for images, labels, *rest in batch if isinstance(batch, list) and not isinstance(batch[0], Tensor) else [batch]:
-            output = without_label(self.result(images.contiguous(memory_format=self._memory)))
+            output = by_tiles(self.result, images, self.tile, self.overlap)
+            if output is None:
+                output = without_label(self.result(images.contiguous(memory_format=self._memory)))
             total, count = self._val_loss
             self._val_loss = total + float(self.loss(output, labels)) * len(images), count + len(images)
             logits = main_output(output)

@@ -54,7 +54,10 @@ def test_a_file_that_is_missing(tmp_path):
     [
         {"epochs": 0},
         {"batch_size": 1.5},
-        {"precision": "16"},
+        {"precision": "8"},
+        {"tile": 0},
+        {"strategy": "fsdp", "precision": "16"},
+        {"strategy": "fsdp", "tile": 64},
         {"strategy": "dp"},
         {"strategy": "fsdp", "compile": True},
         {"check": "all"},
