@@ -476,6 +476,53 @@ def test_writing(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["link.py", "real.py"]
 
 
+def test_links_and_read_only_files(tmp_path, monkeypatch):
+    outside, folder = tmp_path / "outside.py", tmp_path / "folder"
+    folder.mkdir()
+    outside.write_text("import segmentation_models_pytorch as smp\n")
+    (folder / "link.py").symlink_to(outside)
+    (folder / "own.py").write_text("import segmentation_models_pytorch as smp\n")
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK)
+    done = migrate(folder, "--write")
+    assert done.exit_code == UNREADABLE
+    assert "own.py: it cannot be written (it is read-only)" in done.output
+    assert "link.py" not in done.output
+    monkeypatch.undo()
+    assert migrate(folder, "--write").exit_code == 0
+    assert (folder / "own.py").read_text() == "import segcore_smp as smp\n"
+    assert outside.read_text() == "import segmentation_models_pytorch as smp\n"
+
+
+def test_one_odd_file_stops_nothing(folder, monkeypatch):
+    odd = folder / "odd.py"
+    odd.write_bytes(b"import segmentation_models_pytorch\x00\n")
+    deep = folder / "deep.py"
+    deep.write_text("import segmentation_models_pytorch\nx = " + "(" * 5000 + ")" * 5000 + "\n")
+    chain = folder / "chain.py"
+    chain.write_text("import segmentation_models_pytorch\nx = 1" + " + 1" * 5000 + "\n")
+    done = migrate(folder, "--write")
+    assert done.exit_code == UNREADABLE
+    for file in (odd, deep, chain):
+        assert f"{file}: " in done.output
+    assert "segcore_smp" in (folder / "pkg" / "a.py").read_text()
+
+
+def test_diffs_of_other_encodings(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_bytes("# coding: latin-1\nx = 'é\x0cé'\nimport segmentation_models_pytorch as smp\n".encode("latin-1"))
+    assert " x = 'é\x0cé'\n-import segm" in migrate(path).output
+
+
+def test_deprecated_modules_are_looked_at_silently(recwarn):
+    program = (
+        "from segmentation_models_pytorch.utils.losses import DiceLoss\nimport segmentation_models_pytorch.utils.nope"
+    )
+    outcome = migrated(program.encode(), native=False)
+    assert [use.note for use in outcome.uses] == ["", "left as it is: there is no segcore_smp.utils.nope"]
+    assert migrated(b"import segmentation_models_pytorch.losses.dice.x", native=False).uses[0].note.endswith("dice.x")
+    assert not recwarn.list
+
+
 def test_a_failed_write_leaves_the_file(tmp_path, monkeypatch):
     target = tmp_path / "a.py"
     before = b"import segmentation_models_pytorch as smp\n"
@@ -527,6 +574,7 @@ def test_notebooks(tmp_path, indent, escaped, end):
             cell("code", "%%bash\npip install segmentation_models_pytorch (\n"),
             cell("code", ["if True:\n", "    !ls\n", "    model = smp.Unet('resnet18', encoder_weights=None)\n"]),
             cell("code", ["smp.Unet?"]),
+            cell("code", ["rest = (10\n", "        % 3)"]),
             cell("code", []),
         ],
         "metadata": {"x": "é"},

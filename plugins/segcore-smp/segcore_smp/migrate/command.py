@@ -51,11 +51,12 @@ def migrate_command(context: click.Context, path: Path, native: bool, writing: b
 
 
 def _show(file: File) -> None:
+    name = click.format_filename(file.path)
     for use in file.uses:
         note = f"  ({use.note})" if use.note else ""
-        click.echo(f"{file.path}:{use.line}: {use.kind} {use.name}{note}")
+        click.echo(f"{name}:{use.line}: {use.kind} {use.name}{note}")
     if file.problem:
-        click.echo(f"{file.path}: {file.problem}", err=True)
+        click.echo(f"{name}: {file.problem}", err=True)
     if file.new != file.old:
         click.echo(file.diff(), nl=False)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import io
 import os
 import shutil
 import tempfile
@@ -13,7 +15,7 @@ from pathlib import Path
 from segcore_smp.migrate.names import DISTRIBUTION, OLD
 from segcore_smp.migrate.notebooks import migrated_notebook
 from segcore_smp.migrate.source import UnreadableError, migrated
-from segcore_smp.migrate.uses import Use
+from segcore_smp.migrate.uses import Use, shown
 
 PROGRAMS = {".py", ".pyi", ".pyw", ".ipynb"}
 TEXTS = {".cfg", ".ini", ".json", ".md", ".rst", ".toml", ".txt", ".yaml", ".yml"}
@@ -31,6 +33,7 @@ class File:
         new: what they become.
         uses: what it uses of SMP.
         problem: why nothing could be said of it, or why it could not be written; None if all is well.
+        encoding: of its bytes.
     """
 
     path: Path
@@ -38,10 +41,12 @@ class File:
     new: bytes
     uses: list[Use] = field(default_factory=list)
     problem: str | None = None
+    encoding: str = "utf-8"
 
     def diff(self) -> str:
         """Return the change as a unified diff."""
-        before, after = (data.decode("utf-8", "replace").splitlines(keepends=True) for data in (self.old, self.new))
+        texts = (data.decode(self.encoding, "replace") for data in (self.old, self.new))
+        before, after = (io.StringIO(text, newline="\n").readlines() for text in texts)  # form feeds end no line
         name = self.path.as_posix()
         rows = difflib.unified_diff(before, after, f"a/{name.lstrip('/')}", f"b/{name.lstrip('/')}")
         return "".join(row if row.endswith("\n") else f"{row}\n\\ No newline at end of file\n" for row in rows)
@@ -51,7 +56,7 @@ def examined(path: Path, *, native: bool) -> Iterator[File]:
     """Yield the files at a path that speak of SMP, in the order of their names.
 
     Args:
-        path: a file, or a folder; hidden folders and installed environments are passed over.
+        path: a file, or a folder; links, hidden folders and installed environments are passed over.
         native: as in `migrated`.
     """
     for file in [path] if path.is_file() else _files(path):
@@ -76,8 +81,10 @@ def examined(path: Path, *, native: bool) -> Iterator[File]:
                 outcome = migrated(data, native=native)
         except UnreadableError as error:
             found.problem = str(error)
+        except Exception as error:
+            found.problem = f"it cannot be analysed ({type(error).__name__}: {error})"
         else:
-            found.new, found.uses = outcome.data, outcome.uses
+            found.new, found.uses, found.encoding = outcome.data, outcome.uses, outcome.encoding
         yield found
 
 
@@ -88,14 +95,15 @@ def _files(folder: Path) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".") and name not in _PASSED and not Path(root, name, "pyvenv.cfg").exists()
         )
-        yield from (Path(root, name) for name in sorted(files) if Path(name).suffix in PROGRAMS | TEXTS)
+        here = (Path(root, name) for name in sorted(files) if Path(name).suffix in PROGRAMS | TEXTS)
+        yield from (file for file in here if not file.is_symlink())  # it may lead out of the folder
 
 
 def _lines(data: bytes) -> Iterator[Use]:
     """Yield the lines of a text that name SMP."""
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
         if OLD in line or DISTRIBUTION in line:
-            yield Use(number, "text", line.strip()[:120], "not a program: look at it yourself")
+            yield Use(number, "text", shown(line), "not a program: look at it yourself")
 
 
 def write(file: File) -> None:
@@ -105,6 +113,8 @@ def write(file: File) -> None:
         OSError: it cannot be written, or was changed meanwhile.
     """
     target = file.path.resolve()
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is read-only")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".new")
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import warnings
 
 import libcst as cst
 from libcst.metadata import ImportAssignment, QualifiedNameSource, Scope
@@ -71,21 +72,29 @@ def missing(name: str) -> str | None:
     """Return the first part of a dotted name of SMP's that `segcore_smp` lacks, None if it has all of it."""
     parts = renamed(name).split(".")
     value: object = importlib.import_module(NEW)
-    for index, part in enumerate(parts[1:], start=1):
-        path = ".".join(parts[: index + 1])
-        if not hasattr(value, part) and hasattr(value, "__path__") and importlib.util.find_spec(path):
-            importlib.import_module(path)
-        if not hasattr(value, part):
-            return path
-        value = getattr(value, part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a module is deprecated
+        for index, part in enumerate(parts[1:], start=1):
+            path = ".".join(parts[: index + 1])
+            if not hasattr(value, part) and hasattr(value, "__path__") and importlib.util.find_spec(path):
+                importlib.import_module(path)
+            if not hasattr(value, part):
+                return path
+            value = getattr(value, part)
     return None
 
 
 def missing_module(name: str) -> str | None:
     """Return the first part of a dotted name of a module of SMP's that `segcore_smp` lacks."""
     parts = renamed(name).split(".")
-    for index in range(1, len(parts)):
-        path = ".".join(parts[: index + 1])
-        if importlib.util.find_spec(path) is None:
-            return path
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a module is deprecated
+        for index in range(1, len(parts)):
+            path = ".".join(parts[: index + 1])
+            try:
+                found = importlib.util.find_spec(path)
+            except ModuleNotFoundError:  # what lies above it is a module, no package
+                found = None
+            if found is None:
+                return path
     return None

@@ -11,7 +11,15 @@ from typing import Any
 
 import libcst as cst
 from libcst import matchers
-from libcst.metadata import Assignment, ImportAssignment, MetadataWrapper, ParentNodeProvider, Scope, ScopeProvider
+from libcst.metadata import (
+    Assignment,
+    ImportAssignment,
+    MetadataWrapper,
+    ParentNodeProvider,
+    QualifiedNameSource,
+    Scope,
+    ScopeProvider,
+)
 
 from segcore_smp.migrate import losses, models
 from segcore_smp.migrate.arguments import Context, LeftError
@@ -70,7 +78,10 @@ def _translated(call: cst.Call, name: str, found: Calls, scope: Scope, parents: 
     of_losses = name.startswith(f"{OLD}.losses.") and title in losses.TITLES
     if not (of_losses or (at_top and title in {*models.TITLES, "create_model", "from_pretrained"})):
         raise LeftError(_HINTS.get(title, "segcore has no counterpart that is certain to give the same"))
-    if any(not isinstance(each, ImportAssignment) for each in scope[TARGET]):
+    if any(
+        each.name != TARGET or each.source is not QualifiedNameSource.IMPORT
+        for each in scope.get_qualified_names_for(TARGET)
+    ):
         raise LeftError("the name 'segcore' means something else here")
     if not all(isinstance(parents.get(node), cst.SimpleStatementLine) for node in _origin(call, scope)):
         raise LeftError("the import shares its line with what it belongs to")

@@ -7,6 +7,8 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import libcst as cst
+
 from segcore_smp.migrate.source import Outcome, UnreadableError, migrated
 
 _CELL = "# segcore migrate: a cell\n"
@@ -43,6 +45,12 @@ def migrated_notebook(data: bytes, *, native: bool) -> Outcome:
 
 def _masked(text: str) -> str:
     """Return a cell with lines for the shell and for the notebook as lines of Python."""
+    try:
+        cst.parse_module(text)
+    except cst.ParserSyntaxError:
+        pass
+    else:
+        return text
     if text.startswith("%%"):
         return "\n".join(_MAGIC + line for line in text.split("\n"))
     return re.sub(r"^([ \t]*)([%!?].*|[^\n#'\"]*\?)$", rf"\1{_MAGIC}\2", text, flags=re.MULTILINE)

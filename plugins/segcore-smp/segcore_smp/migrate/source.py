@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import warnings
 from dataclasses import dataclass, replace
 
 import libcst as cst
@@ -23,10 +25,12 @@ class Outcome:
     Attributes:
         data: the new program, in the encoding and with the line ends of the old one.
         uses: what the old one used of SMP.
+        encoding: in which both are written.
     """
 
     data: bytes
     uses: list[Use]
+    encoding: str = "utf-8"
 
 
 def migrated(data: bytes, *, native: bool) -> Outcome:
@@ -40,10 +44,13 @@ def migrated(data: bytes, *, native: bool) -> Outcome:
         UnreadableError: it has a syntax error, or cannot be written back byte for byte.
     """
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the program's own
+            ast.parse(data)  # refuses nesting so deep that it ends libcst's parser, and the process
         module = cst.parse_module(data)
-    except cst.ParserSyntaxError as error:
-        raise UnreadableError(f"line {error.raw_line}: {error.message}") from None
-    except (SyntaxError, UnicodeError, LookupError, ValueError) as error:
+    except SyntaxError as error:
+        raise UnreadableError(f"line {error.lineno}: {error.msg}") from None
+    except (cst.ParserSyntaxError, UnicodeError, LookupError, ValueError, RecursionError, MemoryError) as error:
         raise UnreadableError(str(error)) from None
     if module.bytes != data:
         raise UnreadableError("it cannot be written back as it is, byte for byte")
@@ -62,4 +69,4 @@ def migrated(data: bytes, *, native: bool) -> Outcome:
             assert isinstance(where, CodeRange)
             reasons[where.start.line, finder.found.called[call]] = f"left as it is: {reason}"
         uses = [replace(use, note=use.note or reasons.get((use.line, use.name), "")) for use in uses]
-    return Outcome(new.bytes, sorted(uses))
+    return Outcome(new.bytes, sorted(uses), module.encoding)

@@ -93,7 +93,7 @@ class Finder(cst.CSTVisitor):
 
     def _text(self, node: cst.CSTNode, text: str) -> None:
         if OLD in text or DISTRIBUTION in text:
-            self.found.uses.append(Use(self._line(node), "text", _shown(text), "a string: look at it yourself"))
+            self.found.uses.append(Use(self._line(node), "text", shown(text), "a string: look at it yourself"))
 
     def _take(self, node: cst.Name | cst.Attribute) -> None:
         name, sure = meaning(node, self.get_metadata(ScopeProvider, node, None))
@@ -112,7 +112,7 @@ class Finder(cst.CSTVisitor):
             self.found.otherwise.setdefault(name, line)
 
 
-def _shown(text: str) -> str:
-    """Return the line of a text that names SMP, shortened."""
+def shown(text: str) -> str:
+    """Return the line of a text that names SMP, shortened, without control characters."""
     line = next(line for line in text.splitlines() if OLD in line or DISTRIBUTION in line)
-    return line.strip()[:120]
+    return "".join(c if c.isprintable() else " " for c in line.strip()[:120])
