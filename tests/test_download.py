@@ -809,7 +809,7 @@ class TestModels:
         del segcore.decoders["tinydec"]
 
     def test_pushed_and_pulled(self, hugging, model):
-        segcore.push_to_hub(model, REPOSITORY, token="hf_mine")
+        segcore.push_to_hub(model, REPOSITORY, token="hf_mine", image_size=(64, 96))
         image = torch.rand(1, 3, 32, 32)
         commit = hugging.branches[REPOSITORY, "main"]
         for source, options in ((REPOSITORY, {}), (f"hf://{REPOSITORY}", {"revision": commit})):
@@ -817,6 +817,7 @@ class TestModels:
         hugging.requests.clear()
         loaded = segcore.from_pretrained(REPOSITORY, local_files_only=True)
         assert torch.equal(loaded(image), model(image))
+        assert loaded.config["image_size"] == [64, 96]
         assert hugging.requests == []
 
     def test_a_tag_is_fetched(self, hugging, model):

@@ -158,6 +158,16 @@ def weights(out):
     return load_file(Path(out) / "last" / "model.safetensors")
 
 
+@pytest.fixture
+def forgotten():
+    """Forget what other tests compiled: beyond some graphs of one function torch no longer compiles it."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("forgotten")
 class TestCompile:
     def test_the_steps_go_through_compiled_graphs(self, small, tmp_path, monkeypatch):
         graphs = []
@@ -187,7 +197,6 @@ class TestCompile:
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # torch's own use
     def test_a_run_with_the_real_compiler(self, small, tmp_path):
-        torch._dynamo.utils.counters.clear()
         quietly(**small, compile=True)
         assert torch._dynamo.utils.counters["inductor"]
         quietly(**small | {"out": str(tmp_path / "eager")})
