@@ -26,6 +26,13 @@ def test_absent_classes(name, theirs):
     assert create_loss(name, mode="binary")(all_positive, empty) > 0.9
 
 
+@pytest.mark.parametrize(("name", "theirs"), [("dice", smp.losses.DiceLoss), ("jaccard", smp.losses.JaccardLoss)])
+def test_smooth_means_the_same(batch, name, theirs):
+    x, y = batch
+    ours = create_loss(name, mode="multiclass", smooth=3.0)
+    torch.testing.assert_close(ours(x, y), theirs("multiclass", smooth=3.0)(x, y))
+
+
 def test_gamma_is_per_class(batch):
     x, y = batch
     whole = create_loss("focal-tversky", mode="multiclass", alpha=0.3, beta=0.7, gamma=2.0, smooth=0.0)(x, y)
