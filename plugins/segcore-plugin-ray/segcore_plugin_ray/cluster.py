@@ -110,7 +110,7 @@ def start(store: int, cpus: int | None = None) -> None:
 
 
 def plan(job: Job, images: int) -> Plan:
-    """Return how a job is spread over the connected machines.
+    """Return how a job of some images is spread over the connected machines.
 
     A worker asks Ray for half of the CPUs that it uses. Workers that ask for all leave none for Ray Data itself, which
     then waits for ever (ray-project/ray#44687).
@@ -123,13 +123,14 @@ def plan(job: Job, images: int) -> Plan:
     cpus = [float(node.get("CPU", 0)) for node in nodes]
     room = sum(math.floor(count / threads) for count in cpus)
     gpus = _gpus(job, nodes)
-    workers = job.workers or max(1, min(math.floor(gpus) if gpus else room, images))
+    workers = job.workers or max(1, math.floor(gpus) if gpus else room)
     if workers > room:
         raise OptionValueError(
             f"--workers {workers} with {threads} CPU threads each do not fit the {len(nodes)} machines of Ray, which "
             f"have {' + '.join(f'{count:g}' for count in cpus)} CPUs: there is room for {room}. "
             + ("Use fewer, or fewer --threads." if room else f"Use --threads {max(1, math.floor(max(cpus)))} or fewer.")
         )
+    workers = min(workers, images)
     share = min(1.0, 1 / math.ceil(workers / math.floor(gpus))) if gpus else 0.0
     return Plan(workers, threads, threads / 2, share)
 
