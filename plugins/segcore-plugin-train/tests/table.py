@@ -12,7 +12,6 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
@@ -68,7 +67,7 @@ def run(work: Path, data: str, decoder: str, loss: str, seed: int, steps: int) -
 
 
 def side_by_side(work: Path, seed: int, steps: int) -> dict[str, float]:
-    """Train segcore's and SMP's Unet/resnet18 from one set of weights on the same batches; return IoU and seconds."""
+    """Train segcore's and SMP's Unet/resnet18 from one set of weights on the same batches; return IoU."""
     data = SegmentationData.from_folders(
         work / "shapes/images", work / "shapes/masks", classes=4, crop=SIZE, val_fraction=0.25, augment="flips",
         samples_per_epoch=8 * steps, seed=seed,
@@ -87,10 +86,8 @@ def side_by_side(work: Path, seed: int, steps: int) -> dict[str, float]:
     }
     loss = make_loss("dice+ce", "multiclass", data.ignore, None)
     optimizers = {name: torch.optim.AdamW(model.train().parameters(), 2e-3) for name, model in models.items()}
-    seconds = {name: [] for name in models}
     for step, (images, labels) in enumerate(data.train_dataloader()):
         for name, model in models.items():
-            begin = time.process_time()
             for group in optimizers[name].param_groups:
                 group["lr"] = 2e-3 * min(1, (step + 1) / 10) * (1 - step / steps) ** 0.9
             x = images.contiguous(memory_format=torch.channels_last) if "last" in name else images
@@ -99,7 +96,6 @@ def side_by_side(work: Path, seed: int, steps: int) -> dict[str, float]:
             optimizers[name].zero_grad()
             loss(output, labels).backward()
             optimizers[name].step()
-            seconds[name].append(time.process_time() - begin)
     found = {}
     for name, model in models.items():
         seen = ConfusionMatrix(4)
@@ -109,9 +105,6 @@ def side_by_side(work: Path, seed: int, steps: int) -> dict[str, float]:
                 for images, labels, _ in groups:
                     seen.update(model(images), labels)
         found[f"iou {name}"] = float(seen.score("iou"))
-        found[f"time {name}"] = statistics.median(
-            a / b for a, b in zip(seconds[name][3:], seconds["smp"][3:], strict=True)
-        )
     return found
 
 
@@ -187,16 +180,13 @@ def page(numbers: dict, steps: int) -> str:
         "## Beside segmentation_models_pytorch",
         "",
         f"Unet with resnet18 of both libraries (SMP {smp.__version__}), from the same weights, on the same batches of the",
-        "shapes, step by step in turn. Time is CPU time of a step, the median of its ratio to SMP's in the same step.",
+        "shapes. What a step costs beside SMP's is among the [benchmarks](benchmarks.md), under `step`.",
         "",
-        f"| model |{seeds} mean | time per step, SMP = 1 |", rule + "---|",
+        f"| model |{seeds} mean |", rule,
     ]  # fmt: skip
     for name in names:
         values = [found[f"iou {name}"] for found in beside]
-        ratio = statistics.mean(found[f"time {name}"] for found in beside)
-        lines.append(
-            f"| {name} | {' | '.join(f'{v:.3f}' for v in values)} | {statistics.mean(values):.3f} | {ratio:.2f} |"
-        )
+        lines.append(f"| {name} | {' | '.join(f'{v:.3f}' for v in values)} | {statistics.mean(values):.3f} |")
     return "\n".join([*lines, ""])
 
 
