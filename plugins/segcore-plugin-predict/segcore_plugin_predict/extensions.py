@@ -114,7 +114,8 @@ class RasterReader(Protocol):
             labels: the result; it appears whole and last, under this name.
             probabilities: where to write probabilities, None for not at all.
             facts: JSON-able. The result keeps them, with ``"size"`` and ``"pixels"``, which are returned, added.
-            window: height and width of what is predicted at a time, None for a default.
+            window: height and width of what is predicted at a time, made a multiple of what the format and the network
+                need; None for a default.
             halo: pixels seen around it, None for a default.
             bands: see `ReadOptions`; so are `full_scale` and, in `predict`, the others.
             full_scale: the value that counts as 1.

@@ -77,9 +77,10 @@ class Prediction:
 
     Attributes:
         picture: the image.
-        labels: (H, W), or with several labels (K, H, W); None for a georeferenced one, whose labels are saved already.
+        labels: (H, W), or with several labels (K, H, W).
         probabilities: (K, H, W), if they are asked for and are not saved already.
-        finished: what is known of one that is saved already.
+        finished: what is known of a georeferenced one, whose labels and probabilities are saved already. Its pixels and
+            labels here are small ones to look at, if an overlay is asked for.
     """
 
     picture: Picture
@@ -146,7 +147,8 @@ class Worker:
 
         Raises:
             InputError: this image cannot be read or predicted; others may. The message begins with its path.
-            OptionValueError: a result cannot be written, which is no fault of the image: stop.
+            OptionValueError: a result cannot be written, which is no fault of the image: stop. The GeoTIFF of a
+                georeferenced image raises InputError for that, too.
         """
         return self.save(self.predict(self.read(image)), work)
 
@@ -185,7 +187,7 @@ class Worker:
         """
         try:
             if picture.pixels is None:
-                return Prediction(picture, None, None, self._predict_raster(picture))
+                return self._predict_raster(picture)
             return Prediction(picture, *self._result(picture.pixels))
         except Exception as error:
             raise _named(picture.image, error) from error
@@ -221,12 +223,15 @@ class Worker:
             OptionValueError: a file cannot be written.
         """
         picture, out = prediction.picture, self.job.out
-        if prediction.finished:
-            if self.kinds.overlays:
-                self._save_raster_overlay(picture.image, work)
+        if prediction.finished and not self.kinds.overlays:
             return prediction.finished
         assert picture.pixels is not None
         assert prediction.labels is not None
+        if prediction.finished:
+            colours = np.vstack([self._colours, np.zeros((1, 3), np.uint8)])  # for pixels without data
+            shown = picture.pixels, flattened(prediction.labels), colours
+            put_overlay(out, work, picture.image, self._raster_kinds, *shown)
+            return prediction.finished
         found = picture.source, picture.pixels, prediction.labels, prediction.probabilities, self._colours
         return save(out, work, picture.image, self.kinds, self.settings, *found)
 
@@ -238,14 +243,14 @@ class Worker:
         """Return whether an image is georeferenced; a page that is asked for is read as a picture."""
         return self.job.reading.frame is None and georeferenced(image.path)
 
-    def _predict_raster(self, picture: Picture) -> Finished:
-        job, name = self.job, picture.image.name
+    def _predict_raster(self, picture: Picture) -> Prediction:
+        job, name, path = self.job, picture.image.name, picture.image.path
         assert self._reader is not None
         labels = job.out / self._raster_kinds.maps(name)[0]
         labels.parent.mkdir(parents=True, exist_ok=True)
         size, pixels = self._reader.predict(
             self._model,
-            picture.image.path,
+            path,
             labels,
             job.out / f"{name}.probabilities.tif" if job.probabilities else None,
             facts_of(picture.image, self._raster_kinds, self.settings, picture.source),
@@ -257,15 +262,12 @@ class Worker:
             threshold=job.threshold,
             multilabel=job.multilabel,
         )
-        return Finished(name, size, tuple(pixels))
-
-    def _save_raster_overlay(self, image: Input, work: Path) -> None:
-        assert self._reader is not None
-        how, kinds = self.job.reading, self._raster_kinds
-        labels = self.job.out / kinds.maps(image.name)[0]
-        shown, classes = self._reader.preview(image.path, labels, MAX_SIDE, bands=how.bands, full_scale=how.full_scale)
-        colours = np.vstack([self._colours, np.zeros((1, 3), np.uint8)])  # for pixels without data
-        put_overlay(self.job.out, work, image, kinds, shown, flattened(classes), colours)
+        done = Finished(name, size, tuple(pixels))
+        if not job.overlays:
+            return Prediction(picture, None, None, done)
+        bands, scale = job.reading.bands, job.reading.full_scale
+        shown, classes = self._reader.preview(path, labels, MAX_SIDE, bands=bands, full_scale=scale)
+        return Prediction(replace(picture, pixels=shown), classes, None, done)
 
     def _whole(self, pixels: np.ndarray) -> bool:
         """Return whether an image is predicted without tiles."""

@@ -13,7 +13,7 @@ from rasterio.enums import Resampling  # type: ignore[import-untyped]
 from rasterio.errors import RasterioError  # type: ignore[import-untyped]
 
 from segcore import SegmentationModel
-from segcore_plugin_raster.windows import HALO, choose_bands, predict_raster, quiet
+from segcore_plugin_raster.windows import HALO, choose_bands, fitting_core, predict_raster, quiet
 
 TAG = "SEGCORE_RESULT"
 
@@ -49,7 +49,7 @@ class GeoTiffs:
             model,
             source,
             labels,
-            core=window,
+            core=None if window is None else fitting_core(model, window),
             halo=HALO if halo is None else halo,
             probabilities=probabilities,
             bands=bands,

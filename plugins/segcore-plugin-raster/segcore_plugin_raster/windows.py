@@ -163,8 +163,13 @@ def default_core(model: SegmentationModel) -> int:
     of the stride, and at least 256, since a halo costs more the smaller the window is; else 512.
     """
     size = (model.config or {}).get("image_size")
+    return fitting_core(model, max(min(size), LEAST_CORE) if size else CORE)
+
+
+def fitting_core(model: SegmentationModel, size: int) -> int:
+    """Return a size made a multiple of 16, as blocks of a GeoTIFF are, and of the network's stride."""
     multiple = math.lcm(16, tile_step(model))
-    return -(-max(min(size), LEAST_CORE) // multiple) * multiple if size else -(-CORE // multiple) * multiple
+    return -(-size // multiple) * multiple
 
 
 @contextlib.contextmanager

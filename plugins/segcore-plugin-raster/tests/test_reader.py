@@ -109,6 +109,12 @@ class TestResult:
         with rasterio.open(out / "scene.tif") as file:
             assert file.block_shapes == [(32, 32)]
 
+    def test_a_window_is_made_to_fit(self, ready):
+        model, images, out = ready
+        call(model, images / "scene.tif", "-o", out, "--tile", 40, "--overlap", 8)
+        with rasterio.open(out / "scene.tif") as file:
+            assert file.block_shapes == [(48, 48)]
+
     def test_probabilities_and_overlays(self, ready, tmp_path):
         model, images, out = ready
         numbers = values()
