@@ -198,7 +198,7 @@ def optimize_for_inference(
     optimized = OptimizedModel(model, dtype, channels_last is not False, compile)
     optimized(sample)
     seconds = time.perf_counter() - start
-    if channels_last == "auto":
+    if channels_last == "auto" and not compile:  # compiled code is bound to the layout of its first images
         times = {}
         for layout in (True, False):
             optimized.channels_last = layout
