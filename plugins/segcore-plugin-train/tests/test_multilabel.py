@@ -1,7 +1,10 @@
 """Masks in which a pixel may have several classes, from files to a trained model and its report."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import rasterio
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.torch import load_file
 from segcore_plugin_train import Augmentation, Evaluation, LabelMap, SegmentationData, Settings, train
 from segcore_plugin_train.augment import apply, as_transform, seed_all
 from segcore_plugin_train.bands import LabelBands
@@ -330,6 +334,27 @@ def test_a_run_by_the_command_learns_and_evaluate_and_the_report_agree(small, ov
         assert html.count("<figure>") == 2
         assert "wrongly found" in html
         assert "mean of their colours" in html
+
+
+@pytest.mark.slow
+def test_two_processes_count_and_learn_as_one(small, overlapping, tmp_path):
+    fields = small | {
+        "masks": str(overlapping / "tif"), "multilabel": True, "precision": "64", "freeze": ["BatchNorm2d"],
+        "augment": "flips", "val_fraction": 0.25, "accelerator": "cpu",
+    }  # fmt: skip
+    results = {}
+    for name, change in (("one", {}), ("two", {"batch_size": 2, "devices": 2})):
+        config = tmp_path / f"{name}.json"
+        config.write_text(json.dumps(fields | change | {"out": str(tmp_path / name)}))
+        command = [sys.executable, "-m", "segcore", "train", "--config", str(config)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        results[name] = Evaluation.from_json((tmp_path / name / "best.json").read_text())
+    assert results["one"].matrix == results["two"].matrix
+    one, two = (load_file(tmp_path / name / "best" / "model.safetensors") for name in results)
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-10, atol=1e-12, msg=name)
 
 
 def test_a_mask_of_classes_is_no_mask_of_bands_and_the_checkpoint_must_fit(small, overlapping, tmp_path):
