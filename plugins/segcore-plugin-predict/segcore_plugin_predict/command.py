@@ -123,7 +123,7 @@ def predict_command(
     CHECKPOINT is a folder or 'hf://owner/name'. For each image a label map is written, a PNG whose values are classes
     and whose palette makes them visible, and areas.csv lists how much of each image belongs to which class. An image
     that cannot be read is reported and left out, and the exit code is 3. Started again with the same options, the
-    command continues where it stopped.
+    command continues where it stopped. Georeferenced TIFFs keep their place if segcore-plugin-raster is installed.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: threads that wait must not spin
     from segcore_plugin_predict.extensions import LOCAL, find_engine
