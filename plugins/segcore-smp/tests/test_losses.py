@@ -284,6 +284,19 @@ def test_focal_of_what_is_ignored():
     torch.testing.assert_close(segcore_smp.losses.FocalLoss("multilabel", ignore_index=255)(x, some), mean)
 
 
+@pytest.mark.parametrize("dtype", LOW)
+def test_focal_of_low_precision_probabilities(dtype):
+    p, y = torch.tensor([[[[1.0, 1.0, 0.25]]]], dtype=dtype), torch.tensor([[[[1, 0, 1]]]])
+    assert not smp.losses.FocalLoss("binary", from_logits=False)(p, y).isfinite()
+    result = run(segcore_smp.losses.FocalLoss("binary", from_logits=False), p, y)
+    assert result.is_number
+    assert result.gradient.isfinite().all()
+    wide = segcore_smp.losses.FocalLoss("binary", from_logits=False, reduction="none")(p.float(), y)
+    kept = segcore_smp.losses.FocalLoss("binary", from_logits=False, reduction="none")(p, y)
+    torch.testing.assert_close(kept[[0, 2]].float(), wide[[0, 2]], rtol=2e-2, atol=1e-2)
+    assert kept[1] > 5
+
+
 def test_powers_have_gradients():
     x, y = torch.tensor([[[[40.0, -40.0]]]]), torch.tensor([[[[1, 0]]]])
     for loss in (
