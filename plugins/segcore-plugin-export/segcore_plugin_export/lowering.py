@@ -6,18 +6,17 @@ from typing import Any
 
 from torch import fx
 
-from segcore_plugin_export import kernels
+from segcore_plugin_export import kernels, spread, winograd
 from segcore_plugin_export.captured import Captured, aten, shape
 from segcore_plugin_export.folding import CONV
 from segcore_plugin_export.kernels import NONE, Fused
-from segcore_plugin_export.winograd import convolve
 
 RESHAPE = aten.reshape.default
 VIEWING = (RESHAPE, aten.transpose.int, aten.permute.default, aten.unsqueeze.default, aten.squeeze.dim)
 MOVING = (*VIEWING, kernels.interleave)  # what an activation of single values commutes with
 FRESH = {  # operators whose result is memory of its own
     kernels.conv, kernels.conv_add, kernels.conv_add_, kernels.linear, kernels.linear_add, CONV,
-    kernels.interleave, convolve,
+    kernels.interleave, winograd.convolve, spread.convolve,
     aten.relu.default, aten.silu.default, aten.gelu.default, aten.sigmoid.default, aten.add.Tensor, aten.mul.Tensor,
     aten.upsample_bilinear2d.default, aten.upsample_nearest2d.default, aten.cat.default, aten.addmm.default,
     aten.relu_.default, aten.silu_.default, aten.add_.Tensor, aten.mul_.Tensor, aten.sigmoid_.default,

@@ -18,6 +18,7 @@ from segcore_plugin_export import algebra, casting, folding, kernels, lowering
 from segcore_plugin_export.allocator import keep_memory as keep_freed_memory
 from segcore_plugin_export.captured import CaptureError, Memory, capture
 from segcore_plugin_export.report import Report, deviation, measure
+from segcore_plugin_export.spread import spread_taps
 from segcore_plugin_export.winograd import use_winograd
 
 PLANS = 4  # sizes of images that are kept ready; each has the weights once
@@ -116,6 +117,7 @@ class OptimizedModel(SegmentationModel):
         if x.device.type == "cpu" and not self.compiled and kernels.available(self.dtype):
             if self.dtype == torch.float32:
                 use_winograd(captured)
+            spread_taps(captured)
             lowering.lower(captured)
         self._notes = dict(captured.done), dict(captured.left)
         plan = captured.module()

@@ -146,6 +146,20 @@ def test_tiled_convolutions():
         torch.testing.assert_close(convolve(x, _transformed(weight), bias, dilation), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_spread_taps():
+    model = made("deeplabv3plus", "resnet18")
+    optimized = optimize_for_inference(model, torch.randn(SIZE), repeats=0)
+    assert difference(model, optimized, *SIZE) <= CLOSE
+    assert optimized.report.done["depthwise convolutions as sums of shifted maps"] == 2  # 12 and 18 of 6, 12, 18
+    from segcore_plugin_export.spread import _taps, convolve
+
+    x, weight = torch.randn(2, 5, 12, 9), torch.randn(5, 1, 3, 3)
+    for bias in (None, torch.randn(5)):
+        for dilation in (1, 8, 10, 12):
+            expected = torch.conv2d(x, weight, bias, padding=dilation, dilation=dilation, groups=5)
+            torch.testing.assert_close(convolve(x, _taps(weight), bias, dilation), expected)
+
+
 def test_the_model_stays_as_it_is():
     model = made("linknet", "resnet18").train()
     before = copy.deepcopy(model.state_dict())
