@@ -100,9 +100,8 @@ def divided_like(value: Tensor, parameter: Tensor) -> Tensor:
 
 def share_buffers(model: nn.Module) -> None:
     """Give all processes the first one's buffers: norms learn their statistics from each process's own samples."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
+    for buffer in model.buffers():
+        torch.distributed.broadcast(buffer, 0)
 
 
 class InStep:

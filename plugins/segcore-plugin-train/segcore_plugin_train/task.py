@@ -209,9 +209,9 @@ class SegmentationTask(LightningModule):
             self._average.update(self.averaged, self.model, self.step - 1)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget what was counted; all processes measure the same model."""
-        share_buffers(self.result)
+        """Forget what was counted."""
         if self._skeleton:
+            share_buffers(self.result)  # DDP does so by itself
             self._in_step = InStep(self.result, self.device)
         self.confusion = self._matrix()
         self.per_image, self._val_loss = {}, (0.0, 0)
