@@ -119,7 +119,7 @@ class Found:
 
     def rows(self) -> Iterator[str]:
         """Yield the lines of the table."""
-        best = min(self.cpu(name) for name in SMPS if name in self.times)
+        best = min((self.cpu(name) for name in SMPS if name in self.times), default=0.0)
         for name, way in WAYS.items():
             if name in self.problems:
                 yield f"| {self.model.name} | {way.words} | - | - | - | - | {self.problems[name]} |"
@@ -138,13 +138,10 @@ class Found:
             else:
                 cells += [f"{self.gain(way):.2f}", WAYS[way].words, f"{goal}", _met(self.gain(way) >= goal)]
             if kind == "fp32":
-                share = self.share(way) if way else 0.0
                 wanted = self.model.peak
-                cells += [
-                    f"{share * 100:.0f}",
-                    f"{wanted * 100:.0f}" if wanted else "",
-                    _met(share >= wanted) if wanted else "",
-                ]
+                share = self.share(way) if way else None
+                cells += ["-" if share is None else f"{share * 100:.0f}", f"{wanted * 100:.0f}" if wanted else ""]
+                cells.append("" if wanted is None else "not measured" if share is None else _met(share >= wanted))
         return f"| {' | '.join(cells)} |"
 
 
@@ -202,6 +199,7 @@ def measured(model: Model, ways: Sequence[str], size: int, rounds: int) -> Found
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = Found(model, prepare(model, size, folder))
+        found.problems = {way: "not measured" for way, known in WAYS.items() if known.words and way not in ways}
         children = {process: Child(folder) for process in {WAYS[way].process for way in ways}}
         try:
             for _ in range(rounds):
@@ -228,14 +226,13 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="all by default")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each way, 5 by default")
     parser.add_argument("--size", type=int, default=512, help="height and width of the image")
-    parser.add_argument("--write", action="store_true", help=f"write docs/reference/{PAGE.name}; needs everything")
+    parser.add_argument("--write", action="store_true", help=f"write docs/reference/{PAGE.name}; needs all models")
     arguments = parser.parse_args()
     models = [model for model in MODELS if model.name.startswith(tuple(arguments.only))]
     if not models or arguments.rounds < 1:
         parser.error("no such model" if not models else "--rounds must be at least 1")
-    partly = len(models) < len(MODELS) or len(arguments.ways) < len(WAYS) or arguments.size != 512
-    if arguments.write and partly:
-        parser.error("--write needs every measurement, so it goes without --only, --ways and --size")
+    if arguments.write and (len(models) < len(MODELS) or arguments.size != 512):
+        parser.error("--write needs every model at 512 x 512, so it goes without --only and --size")
     ways = list(dict.fromkeys(["peak", "smp", *arguments.ways]))
     print(HEADER, end="", flush=True)
     found, loads = [], [os.getloadavg()[0]]
