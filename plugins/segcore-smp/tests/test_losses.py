@@ -241,6 +241,17 @@ def test_second_derivatives_and_autocast(mode):
             assert torch.equal(theirs, ours), (name, theirs, ours)
 
 
+@pytest.mark.parametrize("name", ["DiceLoss", "FocalLoss", "TverskyLoss"])
+def test_compiled_without_a_break(name):
+    x, y = batch("multiclass", (4, 4))
+    x.requires_grad_()
+    y[0] = 255
+    for library in (smp, segcore_smp):
+        loss = getattr(library.losses, name)("multiclass", ignore_index=255)
+        compiled = torch.compile(loss, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(x, y), loss(x, y))
+
+
 # What SMP lacks, crashes at or turns into NaN
 
 

@@ -60,7 +60,7 @@ def focal_loss_with_logits(
         eps: least divisor of `normalized`.
 
     Returns:
-        A scalar, or one value per element. 0 for the mean of nothing.
+        A scalar, or one value per element.
     """
     target = target.to(output)
     loss = F.binary_cross_entropy_with_logits(output, target, reduction="none")
@@ -123,10 +123,8 @@ def power(base: Tensor, exponent: float) -> Tensor:
 
 
 def _reduced(value: Tensor, reduction: str | None) -> Tensor:
-    if reduction == "sum" or (reduction == "mean" and not value.numel()):
-        return value.sum()
-    if reduction == "mean":
-        return value.mean()
+    if reduction in {"mean", "sum"}:
+        return value.mean() if reduction == "mean" else value.sum()
     return value.sum(0) if reduction == "batchwise_mean" else value
 
 

@@ -91,10 +91,11 @@ class FocalLoss(_Loss):
 
     def _value(self, x: Tensor, y: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the loss of one class; `valid` says where it counts, by default what the target itself says."""
-        if self.ignore_index is not None:
-            valid = y != self.ignore_index if valid is None else valid
-            x, y = x[valid], y[valid]
-        return self.focal_loss_fn(x, y)
+        if self.ignore_index is None:
+            return self.focal_loss_fn(x, y)
+        valid = y != self.ignore_index if valid is None else valid
+        value = self.focal_loss_fn(x[valid], y[valid])
+        return torch.where(valid.any(), value, 0) if self.reduction == "mean" else value  # of nothing it is NaN
 
     def _logits(self, p: Tensor) -> Tensor:
         """Return what the focal formula is given for probabilities."""

@@ -2,6 +2,7 @@
 
 # ruff: noqa: UP006, UP007, UP035, UP045 - signatures equal SMP's, annotations included
 
+import contextlib
 from collections.abc import Sequence
 from typing import List, Optional, Tuple, Union
 
@@ -72,6 +73,11 @@ def get_stats(
 
 
 def _of_labels(output: Tensor, target: Tensor, classes: int, ignore_index: int | None) -> Counts:
+    """Count labels; those of no class, which `metrics.get_stats` refuses, are counted as one class more."""
+    if classes > 1:
+        with contextlib.suppress(InputError):
+            stats = metrics.get_stats(output, target, "multiclass", ignore_index, num_classes=classes)
+            return tuple(count.cpu() for count in stats)  # type: ignore[return-value]
     output, target = output.flatten(1), target.flatten(1)
     seen = torch.full((len(output),), output.shape[1], device=output.device)
     if ignore_index is not None:
@@ -81,7 +87,6 @@ def _of_labels(output: Tensor, target: Tensor, classes: int, ignore_index: int |
     if classes == 1:  # whatever the labels, all pixels are hits: a fault of SMP's that scores depend on
         tp = torch.full_like(seen, output.shape[1])[:, None].cpu()
         return tp, torch.zeros_like(tp), torch.zeros_like(tp), seen[:, None].cpu() - tp  # type: ignore[return-value]
-    # one class more, for labels that are none
     stats = metrics.get_stats(_capped(output, classes), _capped(target, classes), "multiclass", num_classes=classes + 1)
     tp, fp, fn, _ = (count[:, :classes] for count in stats)
     return tuple(count.cpu() for count in (tp, fp, fn, seen[:, None] - tp - fp - fn))  # type: ignore[return-value]
