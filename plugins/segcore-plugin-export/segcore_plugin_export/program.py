@@ -44,8 +44,12 @@ class Subject:
 
     @property
     def unit(self) -> int:
-        """The multiple of the step, 32 or more, of which the sizes that are traced and compared consist."""
-        return self.step * -(-32 // self.step)
+        """The multiple of the step of which the sizes that are traced and compared consist."""
+        return _unit(self.step)
+
+
+def _unit(step: int) -> int:
+    return step * -(-32 // step)  # 32 or more: nobody refuses images of several such units for being small
 
 
 def outputs_of(answer: object) -> tuple[object, ...]:
@@ -68,7 +72,7 @@ def subject_of(model: SegmentationModel, size: Size | None) -> Subject:
     multiple: int = model.encoder.size_multiple  # type: ignore[assignment]
     channels: int = model.encoder.in_channels  # type: ignore[assignment]
     step = math.lcm(max(strides), multiple)
-    image = torch.zeros(1, channels, *(size or (4 * step, 5 * step)))
+    image = torch.zeros(1, channels, *(size or (4 * _unit(step), 5 * _unit(step))))
     try:
         with torch.inference_mode():
             outputs = outputs_of(network(image))
