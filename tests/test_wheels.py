@@ -188,7 +188,8 @@ def test_the_wheels_work_together_without_the_checkout(wheels, tmp_path):
     environment.run("-m", "segcore", "plugin", "new", "wave")
     assert (environment.folder / "segcore-plugin-wave" / "segcore_plugin_wave" / "py.typed").is_file()
 
-    environment.pip("uninstall", "-q", "-y", "segcore-plugin-pico", "segcore-plugin-resnet")
+    removed = ("segcore-plugin-pico", "segcore-plugin-resnet", "segcore-smp")  # the last requires the one before
+    environment.pip("uninstall", "-q", "-y", *removed)
     create = "import segcore; segcore.create_model('unet', {!r})"
     assert "pip install segcore-plugin-resnet" in environment.error(create.format("resnet18"))
     assert "pip install segcore-plugin-pico" in environment.error(create.format("pico/pico-small"))
