@@ -47,9 +47,9 @@ def test_the_page_has_every_measurement_and_is_what_the_script_writes(scripts, t
     assert all(parsed), ROWS
     assert [match[1] for match in parsed] == [case.name for case in cases]
     for match, case in zip(parsed, cases, strict=True):
-        goals = [goal for goal in (case.added, case.cpu, case.memory) if goal is not None]
+        goals = [goal for goal in (case.added, case.cpu, case.memory, case.mib) if goal is not None]
         assert len(re.findall("at most", match[2])) == len(re.findall("yes|no", match[3])) == len(goals)
-    setting = re.search(r"^\d+ cores, .*$", PAGE, flags=re.MULTILINE)[0]
+    setting = "\n\n".join(re.findall(r"^(?:Measured apart, .*: )?\d+ cores, .*$", PAGE, flags=re.MULTILINE))
     assert scripts["run"].page(ROWS, setting) == PAGE
     kinds = scripts["cases"].KINDS
     assert {case.name.partition("/")[0] for case in cases} == set(kinds)
@@ -83,6 +83,19 @@ def test_a_case_gives_a_row(scripts, tmp_path):
     assert scripts["run"].row(case, missed).endswith("| adds at most 10 ms CPU | **no** |")
 
 
+def test_some_rows_measured_anew_replace_theirs(scripts):
+    names = [re.search("`(.*?)`", row)[1] for row in ROWS]
+    new = ROWS[1].replace("CPU", "anew")
+    rows, setting = scripts["run"].merged(PAGE, [new], names, [names[1]], "9 cores, once")
+    assert rows == [ROWS[0], new, *ROWS[2:]]
+    again, setting = scripts["run"].merged(
+        scripts["run"].page(rows, setting), [new], names, [names[1]], "8 cores, twice"
+    )
+    assert again == rows
+    assert setting.endswith(f"Measured apart, `{names[1]}`: 8 cores, twice")
+    assert "once" not in setting
+
+
 def test_a_side_that_fails_is_no_measurement(scripts):
     side = scripts["measure"].Side
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
@@ -103,7 +116,6 @@ def test_loading_costs_less_than_half_of_smps(scripts, tmp_path):
     ("arguments", "says"),
     [
         (("--only", "lisstening"), "lisstening"),
-        (("--only", "listing", "--write"), "--only"),
         (("--repeats", "0"), "--repeats"),
     ],
 )

@@ -65,6 +65,7 @@ class Case:
         added: goal: CPU seconds that may come on top of the other side.
         cpu: goal: CPU time as a multiple of the other side's.
         memory: goal: memory as a multiple of the other side's.
+        mib: goal: MiB of memory.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Case:
     added: float | None = None
     cpu: float | None = None
     memory: float | None = None
+    mib: float | None = None
 
 
 FIRST = Model("unet", "resnet18", "Unet")
@@ -107,6 +109,11 @@ KINDS = {
     "save": "a random model into a local folder; the median of three. segcore waits until the disk has the file, so "
     "that a crash leaves the old or the new one",
     "forward": "1x3x256x256, fp32, evaluation and inference mode; segcore computes as SMP does, which is checked first",
+    "tiles": "a 4096 x 4096 image, 512 x 512 tiles with 64 pixels of overlap and Gaussian weights, "
+    "`segcore_plugin_predict.predict_tiled` against MONAI's `sliding_window_inference`, for labels followed by `argmax`. "
+    "The model is one 1x1 convolution, so that the tiles count, which is part of both times; the memory includes the "
+    "result, 64 MiB for each class of logits and 16 for labels. `tiles/unet/resnet34`: 19 classes, 960 x 960, against "
+    "bare calls of the model on the same tiles",
     "training": "forward and backward of 2x3x256x256, fp32, training mode",
 }
 
@@ -136,6 +143,11 @@ def cases(folder: Path) -> Iterator[Case]:
     for model in RUN:
         yield _running("forward", model, folder, "with torch.inference_mode(): model(x)", "eval", 1)
     yield _running("training", UNET, folder, "model(x).square().mean().backward()", "train", 2)
+    for classes in (1, 19):
+        for output in ("logits", "labels"):
+            yield _tiles(classes, output)
+    for output in ("logits", "labels"):
+        yield _real_tiles(UNET, output)
 
 
 def _starting() -> Iterator[Case]:
@@ -189,3 +201,48 @@ def _running(kind: str, model: Model, folder: Path, statement: str, mode: str, b
     load_ours = f"{OURS}model = segcore.from_pretrained({str(ours)!r}){ready}"
     load_theirs = f"{SMP}model = smp.from_pretrained({str(theirs)!r}){ready}"
     return Case(f"{kind}/{model.name}", Side(statement, load_ours, 5), Side(statement, load_theirs, 5), model)
+
+
+def _tiles(classes: int, output: str) -> Case:
+    """Compare with MONAI. A small image comes first: what is allocated once does not belong to the image."""
+    ready = (
+        f"torch.manual_seed(0)\nmodel = torch.nn.Conv2d(3, {classes}, 1).eval()\nimage = torch.randn(3, 4096, 4096)\n"
+    )
+    ours = (
+        f"import torch\nfrom segcore_plugin_predict import predict_tiled\n{ready}"
+        f"def run(image): return predict_tiled(model, image, 512, 64, output={output!r}, preprocessing=None)\n"
+    )
+    after = {("labels", 1): "[0] > 0", ("labels", 19): ".argmax(0)"}.get((output, classes), "")
+    theirs = (
+        f"import torch\nfrom monai.inferers import sliding_window_inference as slide\n{ready}"
+        f"@torch.inference_mode()\n"
+        f"def run(image): return slide(image[None], 512, 1, model, overlap=0.125, mode='gaussian')[0]{after}\n"
+    )
+    warm = "run(image[:, :600, :600])"
+    logits = output == "logits"
+    runs = 3 if logits or classes == 1 else 1  # argmax over many classes takes seconds
+    return Case(
+        f"tiles/{classes}/{output}",
+        Side("run(image)", ours + warm, runs),
+        Side("run(image)", theirs + warm, runs),
+        cpu=1,
+        memory=None if logits else 0.3,
+        mib=64 * classes + 32 if logits else None,
+    )
+
+
+def _real_tiles(model: Model, output: str) -> Case:
+    """Compare with calls of the model on the tiles that `predict_tiled` makes: 0 and 448, of 512 pixels each."""
+    ready = (
+        f"{OURS}from segcore_plugin_predict import predict_tiled\ntorch.manual_seed(0)\n"
+        f"model = segcore.create_model({model.decoder!r}, {model.encoder!r}, classes=19).eval()\n"
+        f"image = torch.randn(3, 960, 960)\n"
+        f"starts = (0, 448)\n"
+        f"with torch.inference_mode(): model(image[None, :, :512, :512])"
+    )
+    bare = (
+        "with torch.inference_mode():\n    for y in starts:\n        for x in starts:\n"
+        "            model(image[None, :, y : y + 512, x : x + 512])"
+    )
+    tiled = f"predict_tiled(model, image, 512, 64, output={output!r}, preprocessing=None)"
+    return Case(f"tiles/{model.name}/{output}", Side(tiled, ready), Side(bare, ready), model, cpu=1.05)

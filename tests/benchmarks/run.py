@@ -9,6 +9,7 @@ import argparse
 import math
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -30,14 +31,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="beginnings of measurements' names")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of processes per measurement, 5 by default")
     parser.add_argument("--list", action="store_true", help="print the names of all measurements")
-    parser.add_argument("--write", action="store_true", help=f"write the table to docs/reference/{PAGE.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the table, or the rows of --only, to docs/reference/{PAGE.name}"
+    )
     arguments = parser.parse_args()
-    if arguments.write and arguments.only != [""]:
-        parser.error("--write needs every measurement, so it goes without --only")
     if arguments.repeats < 1:
         parser.error("--repeats must be at least 1")
     with tempfile.TemporaryDirectory() as name:
-        chosen = [case for case in cases(Path(name)) if case.name.startswith(tuple(arguments.only))]
+        every = list(cases(Path(name)))
+        names = [case.name for case in every]
+        chosen = [case for case in every if case.name.startswith(tuple(arguments.only))]
         if not chosen:
             parser.error(f"no measurement's name begins with {' or '.join(arguments.only)}")
         if arguments.list:
@@ -50,7 +53,22 @@ def main() -> None:
             rows.append(line)
             loads.append(os.getloadavg()[0])
     if arguments.write:
-        PAGE.write_text(page(rows, setting(arguments.repeats, loads)), encoding="utf-8")
+        measured_with = setting(arguments.repeats, loads)
+        if len(rows) < len(names):
+            rows, measured_with = merged(PAGE.read_text(encoding="utf-8"), rows, names, arguments.only, measured_with)
+        PAGE.write_text(page(rows, measured_with), encoding="utf-8")
+
+
+def merged(
+    old: str, rows: Iterable[str], names: Iterable[str], only: Iterable[str], measured_with: str
+) -> tuple[list[str], str]:
+    """Return the rows of a page of which some were measured anew, and what the page says they were measured with."""
+    found = {line.split("`")[1]: line for line in old.splitlines() if line.startswith("| `")}
+    found |= {row.split("`")[1]: row for row in rows}
+    whole, *apart = re.findall(r"^(?:Measured apart, .*: )?\d+ cores, .*$", old, flags=re.MULTILINE)
+    which = f"Measured apart, {', '.join(f'`{name}`' for name in only)}: "
+    kept = [line for line in apart if not line.startswith(which)]
+    return [found[name] for name in names if name in found], "\n\n".join([whole, *kept, which + measured_with])
 
 
 def measured(chosen: Iterable[Case], folder: Path, repeats: int) -> Iterator[str]:
@@ -69,6 +87,7 @@ def row(case: Case, found: Comparison) -> str:
         (case.added, found.added, f"adds at most {(case.added or 0) * 1000:.0f} ms CPU"),
         (case.cpu, ratio(found.cpu), f"CPU at most {case.cpu}"),
         (case.memory, ratio(found.memory), f"memory at most {case.memory}"),
+        (case.mib, found.memory[0], f"at most {case.mib} MiB"),
     )
     goals = [(goal, "yes" if value <= limit else "**no**") for limit, value, goal in checks if limit is not None]
     low, high = found.spread
@@ -100,7 +119,7 @@ def page(rows: Iterable[str], measured_with: str) -> str:
 
 segcore and segmentation_models_pytorch (SMP), measured side by side in one run. This page is written by
 `python tests/benchmarks/run.py --write`; without `--write` the script prints the figures of your machine, and
-`--only load` or the like restricts it to some measurements. It needs Linux, a checkout with its test requirements, SMP
+`--only load` or the like restricts it to some measurements, and with `--write` replaces their rows. It needs Linux, a checkout with its test requirements, SMP
 and timm; nothing is downloaded.
 
 {measured_with}
