@@ -98,6 +98,7 @@ class OptimizedModel(SegmentationModel):
                 self._plans.popitem(last=False)
         return plan
 
+    @torch.inference_mode(mode=False)  # in which operators are not split into those that the rules know
     def _make(self, x: Tensor) -> Callable[[Tensor], Any]:
         empty = torch.empty_like(x, memory_format=torch.contiguous_format)
         own = [*self.parameters(), *self.buffers()]
@@ -151,6 +152,7 @@ class OptimizedModel(SegmentationModel):
         self._forget()
 
 
+@torch.inference_mode(mode=False)
 def optimize_for_inference(
     model: SegmentationModel,
     sample: Tensor | None = None,

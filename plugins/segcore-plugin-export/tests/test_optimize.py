@@ -237,6 +237,17 @@ def test_a_model_that_looks_at_its_numbers_is_left_alone():
         quick(model, dtype=torch.bfloat16)
 
 
+def test_inference_mode_changes_nothing():
+    model = made("unet", "resnet18", encoder_depth=3)
+    outside = quick(model)
+    with torch.inference_mode():
+        inside = quick(made("unet", "resnet18", encoder_depth=3))
+        x = torch.randn(1, 3, 32, 64)
+        assert torch.equal(inside(x), outside(x))
+    assert inside.report.done == outside.report.done
+    assert outside._notes[0] == outside.report.done  # of the plan for the size that came in inference mode
+
+
 def test_what_was_measured_is_reported():
     optimized = optimize_for_inference(made("unet", "resnet18", encoder_depth=2), torch.randn(SIZE), repeats=1)
     assert isinstance(optimized, OptimizedModel)
