@@ -3,6 +3,7 @@
 from importlib.resources import files
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
@@ -65,6 +66,10 @@ def test_a_program_of_one_size_takes_smaller_images_and_tiles(model, tmp_path):
     from segcore_plugin_export import export
 
     done = export(model, tmp_path / "model.onnx", size=(64, 80))
+    assert done.facts.size == [64, 80]
+    assert done.sizes == "64 x 80"
+    session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, 64, 80]
     found = load_onnxruntime(str(done.path), None, None)
     assert found.config["image_size"] == [64, 80]
     x = torch.randn(2, 3, 64, 80)
