@@ -36,6 +36,17 @@ class View(nn.Module):
         """Set the names that parts of the tree have in state dicts: own path to shown path."""
         self.__dict__["_renamed"] = dict(renamed)
 
+    def __prepare_scriptable__(self) -> View:
+        """Refuse torch's script compiler, which cannot read the networks.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            f"{type(self).__name__} cannot be compiled by torch.jit.script, which torch has deprecated. Use "
+            f"torch.export, torch.compile or torch.jit.trace."
+        )
+
     def train(self, mode: bool = True) -> View:
         """Set the training mode, of the net too."""
         super().train(mode)

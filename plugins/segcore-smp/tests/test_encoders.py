@@ -14,8 +14,8 @@ from torch import nn
 
 import segcore
 
-FAMILIES = ["resnet18", "efficientnet-b0", "mobilenet_v2", "mit_b0", "tu-resnet18"]
-LONG = ["timm-efficientnet-b0", "timm-tf_efficientnet_lite0", "dpn68", "vgg11_bn", "se_resnet50", "densenet121",
+FAMILIES = ["resnet18", "efficientnet-b0", "mit_b0", "tu-resnet18"]
+LONG = ["mobilenet_v2", "timm-efficientnet-b0", "timm-tf_efficientnet_lite0", "dpn68", "vgg11_bn", "se_resnet50", "densenet121",
         "inceptionresnetv2", "inceptionv4", "xception", "mobileone_s0", "resnext50_32x4d", "tu-convnext_atto"]  # fmt: skip
 
 

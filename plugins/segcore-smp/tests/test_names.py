@@ -82,7 +82,7 @@ def test_methods_of_models(name):
     theirs, own = smp.MODEL_ARCHITECTURES_MAPPING[name], segcore_smp.MODEL_ARCHITECTURES_MAPPING[name]
     methods = [key for key in dir(theirs) if not key.startswith("_") and not hasattr(object, key)]
     assert [key for key in methods if not hasattr(own, key)] == []
-    for flag in ("requires_divisible_input_shape", "_is_torch_scriptable", "_is_torch_exportable"):
+    for flag in ("requires_divisible_input_shape", "_is_torch_compilable", "_is_torch_exportable"):
         assert getattr(own, flag) == getattr(theirs, flag)
     hub = {"save_pretrained", "push_to_hub", "from_pretrained"}
     for key in hub:

@@ -81,6 +81,14 @@ def test_tracing():
     torch.testing.assert_close(traced(x), model(x))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_scripting_is_refused():
+    model = smp.Unet("resnet18", encoder_weights=None).eval()
+    assert not model._is_torch_scriptable
+    with pytest.raises(RuntimeError, match=r"Use torch\.export"):
+        torch.jit.script(model)
+
+
 @pytest.mark.slow
 def test_onnx(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -31,7 +31,7 @@ class SegmentationModel(SMPHubMixin, segcore.SegmentationModel):  # type: ignore
         requires_divisible_input_shape: refuse images whose sides are no multiples of the encoder's stride.
     """
 
-    _is_torch_scriptable = True
+    _is_torch_scriptable = False
     _is_torch_exportable = True
     _is_torch_compilable = True
     requires_divisible_input_shape = True

@@ -23,6 +23,7 @@ class NetworkEncoder(View, EncoderMixin):
 
     _options: Mapping[str, Any] = {}
     _dilated: int = 32
+    _is_torch_scriptable = False
     _classifier: tuple[str, ...] = ("fc.", "last_linear.", "classifier.", "head.", "_fc.", "linear.")
     _draw: Callable[[nn.Module], None] | None = None
 

@@ -5,6 +5,8 @@
 
 from typing import List
 
+from torch import nn
+
 from segcore_smp.encoders import _draw
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 
@@ -40,6 +42,14 @@ class ResNetEncoder(NetworkEncoder):
         network = kwargs.pop("network", None)
         refuse(type(self).__name__, kwargs if network else {"network": None, **kwargs})
         self._build(network, out_channels, depth, output_stride)
+
+    def make_dilated(self, output_stride: int) -> None:
+        """Trade strides for dilation; see `NetworkEncoder`."""
+        super().make_dilated(output_stride)
+        for name, stride in (("layer3", 16), ("layer4", 32)):
+            for part in self.get_submodule(name).modules():
+                if stride > output_stride and isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
+                    part.dilation = (stride // output_stride,) * 2  # of no effect but the kernel that computes it
 
 
 resnet_encoders = {name: entry(ResNetEncoder, name, network=name) for name in _NAMES}

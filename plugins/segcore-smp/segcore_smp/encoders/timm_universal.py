@@ -32,7 +32,7 @@ class TimmUniversalEncoder(View):
         UnknownOptionError: another argument.
     """
 
-    _is_torch_scriptable = True
+    _is_torch_scriptable = False
     _is_torch_exportable = True
     _is_torch_compilable = True
 

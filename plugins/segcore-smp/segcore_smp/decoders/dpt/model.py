@@ -34,7 +34,6 @@ class DPT(SegmentationModel):
         **kwargs: for ``tu-`` encoders; None is left out, and what is unknown is refused.
     """
 
-    _is_torch_scriptable = False
     _is_torch_compilable = True
     requires_divisible_input_shape = True
 

@@ -1,10 +1,9 @@
 """The model PAN."""
 
-# ruff: noqa: ANN204, UP007, UP045
+# ruff: noqa: ANN204, UP007, UP035, UP045
 # mypy: disable-error-code="type-arg, arg-type, no-untyped-call"
 
-from collections.abc import Callable
-from typing import Any, Literal, Optional, Union
+from typing import Any, Callable, Literal, Optional, Union
 
 from segcore_smp.base import SegmentationModel
 from segcore_smp.base.hub_mixin import supports_config_loading

@@ -30,8 +30,6 @@ class UnetPlusPlus(SegmentationModel):
         **kwargs: for ``tu-`` encoders; None is left out, and what is unknown is refused.
     """
 
-    _is_torch_scriptable = False
-
     @supports_config_loading
     def __init__(
         self,
