@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from segcore_plugin_predict.inference import predict, predict_tiled
     from segcore_plugin_predict.inputs import Input, find_inputs
     from segcore_plugin_predict.job import Job, Worker
-    from segcore_plugin_predict.network import tile_step
+    from segcore_plugin_predict.network import tile_step, trained_size
     from segcore_plugin_predict.pictures import palette
     from segcore_plugin_predict.reading import ReadOptions, read_image
     from segcore_plugin_predict.results import Finished, workplace
@@ -44,6 +44,7 @@ _HOMES = {
     "predict_tiled": "inference",
     "read_image": "reading",
     "tile_step": "network",
+    "trained_size": "network",
     "workplace": "results",
 }
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "predict_tiled",
     "read_image",
     "tile_step",
+    "trained_size",
     "workplace",
 ]
 

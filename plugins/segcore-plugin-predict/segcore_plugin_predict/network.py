@@ -16,6 +16,7 @@ from segcore import IncompatiblePartsError, OptionValueError, SegmentationModel,
 from segcore_plugin_predict.extensions import BackendModel
 
 Network = Callable[[Tensor], object]
+LARGEST = 4096  # a default size of tiles that a checkpoint may ask for
 OUTPUTS = ("labels", "probabilities", "logits")
 FLIPS: dict[str, list[tuple[int, ...]]] = {
     "": [()],
@@ -55,9 +56,12 @@ def tile_step(model: Network) -> int:
 
 
 def trained_size(model: Network) -> tuple[int, int] | None:
-    """Return height and width of the images that the weights were trained on, if the model records them."""
+    """Return height and width of the images that the weights were trained on, None if the model records none.
+
+    Each is at most `LARGEST`, whatever a checkpoint says: memory grows with it.
+    """
     size = (model.config or {}).get("image_size") if described(model) else None
-    return (int(size[0]), int(size[1])) if size else None
+    return (min(int(size[0]), LARGEST), min(int(size[1]), LARGEST)) if size else None
 
 
 class Scores:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from segcore_plugin_predict import predict, predict_tiled
+from segcore_plugin_predict.inference import tile_lengths
 from segcore_plugin_predict.network import largest
 from torch import nn
 
@@ -140,6 +141,8 @@ class TestTiles:
         assert max(of()) == (128, 256)
         model.config["image_size"] = [4, 300]
         assert max(of()) == (8, 300), "at least the stride"
+        model.config["image_size"] = [65536, 65536]
+        assert tile_lengths("recorded", model, 8) == (4096, 4096), "a checkpoint cannot ask for all memory"
         assert of(tile=None) == {(600, 700)}
         assert max(of(tile=64)) == (64, 64)
 

@@ -13,7 +13,7 @@ import torch
 from rasterio.errors import RasterioError  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from segcore_plugin_predict import find_inputs, fingerprint
+from segcore_plugin_predict import find_inputs, fingerprint, trained_size
 
 import segcore
 from segcore import OptionValueError, SegcoreError
@@ -49,7 +49,7 @@ def run(
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     console = Console(stderr=True)
     if not quiet:
-        size = (model.config or {}).get("image_size")
+        size = trained_size(model)
         trained = f" (trained on {size[0]} x {size[1]})" if size else ""
         seen = f"each seen with {options['halo']} more on every side"
         console.print(f"Windows of {options['core']} x {options['core']} pixels{trained}, {seen}.", highlight=False)

@@ -19,7 +19,7 @@ from rasterio.enums import ColorInterp  # type: ignore[import-untyped]
 from rasterio.errors import NotGeoreferencedWarning, RasterioError  # type: ignore[import-untyped]
 from rasterio.io import DatasetReader, DatasetWriter  # type: ignore[import-untyped]
 from rasterio.windows import Window  # type: ignore[import-untyped]
-from segcore_plugin_predict import palette, predict, tile_step
+from segcore_plugin_predict import palette, predict, tile_step, trained_size
 
 import segcore
 from segcore import InputError, OptionValueError, Preprocessing, SegmentationModel
@@ -162,7 +162,7 @@ def default_core(model: SegmentationModel) -> int:
     The shorter side of the images that the weights were trained on, if the model records it, made a multiple of 16 and
     of the stride, and at least 256, since a halo costs more the smaller the window is; else 512.
     """
-    size = (model.config or {}).get("image_size")
+    size = trained_size(model)
     return fitting_core(model, max(min(size), LEAST_CORE) if size else CORE)
 
 

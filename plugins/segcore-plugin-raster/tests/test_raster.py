@@ -128,7 +128,9 @@ class TestResult:
         predict_raster(model, source, tmp_path / "c.tif", core=64, halo=48)
         assert np.array_equal(read(tmp_path / "b.tif"), read(tmp_path / "c.tif"))
 
-    @pytest.mark.parametrize(("size", "core"), [(None, 512), ((400, 300), 304), ((64, 64), 256), ((512, 640), 512)])
+    @pytest.mark.parametrize(
+        ("size", "core"), [(None, 512), ((400, 300), 304), ((64, 64), 256), ((512, 640), 512), ((65536, 65536), 4096)]
+    )
     def test_windows_have_the_size_of_training(self, tmp_path, size, core):
         model, source = network(depth=2), raster(tmp_path / "a.tif", smooth(height=16, width=700))
         model.config["image_size"] = None if size is None else list(size)
