@@ -224,7 +224,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", default=[""], metavar="MODEL", help="beginnings of models' names")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="all by default")
-    parser.add_argument("--rounds", type=int, default=5, help="runs of each way, 5 by default")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each way, 3 by default")
     parser.add_argument("--size", type=int, default=512, help="height and width of the image")
     parser.add_argument("--write", action="store_true", help=f"write docs/reference/{PAGE.name}; needs all models")
     arguments = parser.parse_args()
