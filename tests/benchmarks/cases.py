@@ -94,6 +94,15 @@ RUN = (
     Model("segformer", "resnet34", "Segformer"),
 )
 
+_CAST = "with torch.autocast('cpu', torch.bfloat16): output = model(x)"
+_LAST = "model, x = (t.to(memory_format=torch.channels_last) for t in (model, x))"
+WAYS = {  # of a training step: what is changed beforehand, and the forward
+    "eager": ("", "output = model(x)"),
+    "channels_last": (_LAST, "output = model(x)"),
+    "bf16": ("", _CAST),
+    "channels_last-bf16": (_LAST, _CAST),
+}
+
 KINDS = {
     "import": "the process from the start of the interpreter: `import segcore`, against an interpreter that does "
     "nothing, and against `import segmentation_models_pytorch`",
@@ -115,6 +124,9 @@ KINDS = {
     "result, 64 MiB for each class of logits and 16 for labels. `tiles/unet/resnet34`: 19 classes, 960 x 960, against "
     "bare calls of the model on the same tiles",
     "training": "forward and backward of 2x3x256x256, fp32, training mode",
+    "step": "a training step of 2x3x128x128: forward, Dice and binary cross-entropy, backward, AdamW; the same weights, "
+    "samples and losses. SMP's side is always eager and fp32 with its own losses; segcore's name says what is different, "
+    "the rest is as there",
 }
 
 
@@ -143,6 +155,8 @@ def cases(folder: Path) -> Iterator[Case]:
     for model in RUN:
         yield _running("forward", model, folder, "with torch.inference_mode(): model(x)", "eval", 1)
     yield _running("training", UNET, folder, "model(x).square().mean().backward()", "train", 2)
+    for way in WAYS:
+        yield _step(UNET, folder, way)
     for classes in (1, 19):
         for output in ("logits", "labels"):
             yield _tiles(classes, output)
@@ -193,6 +207,29 @@ def _saving(model: Model, folder: Path) -> Case:
     ours = Side(save.format(str(folder / "ours")), f"{OURS}model = {model.ours}", 3)
     theirs = Side(save.format(str(folder / "theirs")), f"{SMP}model = {model.theirs}", 3)
     return Case(f"save/{model.name}", ours, theirs, model)
+
+
+def _step(model: Model, folder: Path, way: str) -> Case:
+    """Compare training steps."""
+    ours, theirs = model.saved(folder)
+    step = "optimizer.zero_grad()\n{}\nloss(output, y).backward()\noptimizer.step()"
+    ready = (
+        "model.train()\ntorch.manual_seed(0)\nx, y = torch.rand(2, 3, 128, 128), torch.randint(2, (2, 1, 128, 128)).float()"
+        "\noptimizer = torch.optim.AdamW(model.parameters(), 1e-4)\n"
+    )
+    change, forward = WAYS[way]
+    load_ours = (
+        f"{OURS}model = segcore.from_pretrained({str(ours)!r})\nloss = segcore.create_loss('dice+bce', mode='binary')\n"
+        f"{ready}{change}\n"
+    )
+    load_theirs = (
+        f"{SMP}model = smp.from_pretrained({str(theirs)!r})\n"
+        f"dice, bce = smp.losses.DiceLoss('binary'), smp.losses.SoftBCEWithLogitsLoss()\n"
+        f"def loss(output, y): return dice(output, y) + bce(output, y)\n{ready}"
+    )
+    mine, other = step.format(forward), step.format("output = model(x)")
+    sides = Side(mine, load_ours + mine, 7), Side(other, load_theirs + other, 7)
+    return Case(f"step/{model.name}/{way}", *sides, model, cpu=1.0)
 
 
 def _running(kind: str, model: Model, folder: Path, statement: str, mode: str, batch: int) -> Case:
