@@ -53,6 +53,11 @@ def portable_config(
             "the model was assembled by hand and has no config. Build it with segcore.create_model, "
             "or save model.state_dict() yourself."
         )
+    if not {"encoder", "decoder"} <= model.config.keys():
+        raise CheckpointError(
+            "the model's config is of another library: it names no encoder and decoder of segcore. "
+            "Use the model's own save_pretrained if it has one, or save model.state_dict() yourself."
+        )
     for kind in ("encoder", "decoder"):
         if model.config[kind]["name"] is None:
             raise CheckpointError(

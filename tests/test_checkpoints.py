@@ -144,6 +144,9 @@ class TestRefusedAtSave:
         model = segcore.SegmentationModel(encoder, decoder, decoder.default_head(1))
         with pytest.raises(CheckpointError, match="assembled by hand"):
             model.save_pretrained(tmp_path)
+        model.config = {"encoder_name": "resnet34"}
+        with pytest.raises(CheckpointError, match="config is of another library"):
+            model.save_pretrained(tmp_path)
 
     def test_a_part_without_a_name(self, tiny, tmp_path):
         with pytest.raises(CheckpointError, match=r"segcore.encoders\['name'\]"):
