@@ -16,18 +16,13 @@ MODULES = sorted(
     if not any(word.startswith("_") for word in module.name.split("."))
 )
 PARTS = {  # of which SMP's networks are made inside: segcore's have others
-    "decoders.deeplabv3.decoder": "ASPP ASPPConv ASPPPooling ASPPSeparableConv SeparableConv2d",
-    "decoders.dpt.decoder": "FusionBlock ReadoutAddBlock ReadoutConcatBlock ReadoutIgnoreBlock ReassembleBlock "
-    "ResidualConvBlock",
     "decoders.fpn.decoder": "Conv3x3GNReLU FPNBlock MergeBlock SegmentationBlock",
     "decoders.linknet.decoder": "DecoderBlock TransposeX2",
     "decoders.manet.decoder": "DecoderBlock MFABBlock PABBlock",
     "decoders.pan.decoder": "ConvBnRelu FPABlock GAUBlock",
     "decoders.pspnet.decoder": "PSPBlock PSPModule",
-    "decoders.segformer.decoder": "MLP",
     "decoders.unet.decoder": "UnetCenterBlock UnetDecoderBlock",
     "decoders.unetplusplus.decoder": "CenterBlock DecoderBlock",
-    "decoders.upernet.decoder": "FPNLateralBlock LayerNorm2d PSPModule",
     "encoders.mix_transformer": "Attention Block DWConv LayerNorm MixVisionTransformer Mlp OverlapPatchEmbed",
     "encoders.mobileone": "MobileOneBlock SEBlock reparameterize_model",
     "encoders.timm_efficientnet": "gen_efficientnet_lite_kwargs get_efficientnet_kwargs prepare_settings",
