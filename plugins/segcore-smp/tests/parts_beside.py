@@ -18,7 +18,7 @@ def build(module, name, args, options):
 def spread(module):
     """Give norms weights and statistics that are not all alike."""
     for part in module.modules():
-        if hasattr(part, "running_var"):
+        if getattr(part, "running_var", None) is not None:
             part.running_mean.normal_()
             part.running_var.uniform_(0.5, 2)
         if hasattr(part, "eps") and part.weight is not None:
