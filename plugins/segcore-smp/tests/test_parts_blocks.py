@@ -100,9 +100,10 @@ def test_every_block_is_compared(architecture):
 
 
 @pytest.mark.parametrize("architecture", CASES)
-def test_signatures_of_forward(architecture):
+def test_signatures(architecture):
     theirs, own = both(architecture)
     for name in {case[0] for case in CASES[architecture]}:
+        assert inspect.signature(getattr(own, name)) == inspect.signature(getattr(theirs, name)), name
         a, b = (inspect.signature(getattr(module, name).forward).parameters.values() for module in (theirs, own))
         assert [(x.name, x.default) for x in a] == [(x.name, x.default) for x in b], name
 

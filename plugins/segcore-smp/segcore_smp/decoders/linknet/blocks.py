@@ -1,6 +1,6 @@
 """The blocks of SMP's Linknet decoder, for decoders of one's own."""
 
-# ruff: noqa: UP006, UP007, UP035, UP045
+# ruff: noqa: ANN204, UP006, UP007, UP035, UP045
 
 from typing import Any, Dict, Optional, Union
 
@@ -19,9 +19,7 @@ class TransposeX2(nn.Sequential):
         use_norm: see `segcore_smp.base.modules.get_norm_layer`.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, use_norm: Union[bool, str, Dict[str, Any]] = "batchnorm"
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, use_norm: Union[bool, str, Dict[str, Any]] = "batchnorm"):
         super().__init__(
             nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1),
             get_norm_layer(use_norm, out_channels),
@@ -38,9 +36,7 @@ class DecoderBlock(nn.Module):
         use_norm: see `segcore_smp.base.modules.get_norm_layer`.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, use_norm: Union[bool, str, Dict[str, Any]] = "batchnorm"
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, use_norm: Union[bool, str, Dict[str, Any]] = "batchnorm"):
         super().__init__()
         hidden = in_channels // 4
         self.block = nn.Sequential(

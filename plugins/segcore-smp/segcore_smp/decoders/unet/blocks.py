@@ -21,9 +21,7 @@ class UnetCenterBlock(nn.Sequential):
         use_norm: see `segcore_smp.base.modules.get_norm_layer`.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, use_norm: Union[bool, str, Dict[str, Any]] = "batchnorm"
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, use_norm: Union[bool, str, Dict[str, Any]] = "batchnorm"):
         first = Conv2dReLU(in_channels, out_channels, 3, padding=1, use_norm=use_norm)
         super().__init__(first, Conv2dReLU(out_channels, out_channels, 3, padding=1, use_norm=use_norm))
 
