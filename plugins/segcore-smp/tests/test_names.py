@@ -16,7 +16,6 @@ MODULES = sorted(
     if not any(word.startswith("_") for word in module.name.split("."))
 )
 PARTS = {  # of which SMP's networks are made inside: segcore's have others
-    "encoders.mobileone": "MobileOneBlock SEBlock reparameterize_model",
     "encoders.timm_efficientnet": "gen_efficientnet_lite_kwargs get_efficientnet_kwargs prepare_settings",
 }
 
