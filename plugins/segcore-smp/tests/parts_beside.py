@@ -41,8 +41,8 @@ def run(module, inputs, training):
     return values | {name: x.detach().clone() for name, x in module.state_dict().items()}
 
 
-def compare(module, name, args, options, inputs, *, training, exact=True):
-    """Assert that keys, random weights, values, gradients and statistics are equal, exactly or within 1e-6."""
+def compare(module, name, args, options, inputs, *, training):
+    """Assert that keys, random weights, values, gradients and statistics are equal bit for bit."""
     theirs, own = build(module, name, args, options)
     assert list(own.state_dict()) == list(theirs.state_dict())
     for key, value in theirs.state_dict().items():
@@ -52,7 +52,5 @@ def compare(module, name, args, options, inputs, *, training, exact=True):
     for key, value in expected.items():
         if value is None:
             assert got[key] is None, key
-            continue
-        if exact:
+        else:
             assert torch.equal(got[key], value), (key, (got[key] - value).abs().max())
-        torch.testing.assert_close(got[key], value, rtol=1e-6, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")

@@ -56,6 +56,8 @@ def test_every_public_name_exists_with_its_signature(module):
         if name in {"SMPHubMixin", "from_pretrained", "supports_config_loading", "T"}:
             continue  # SMP inherits these signatures from huggingface_hub, whose version they depend on
         assert parameters(own) == parameters(value), name
+        returns = {str(inspect.signature(each).return_annotation) for each in (own, value)}  # a TypeVar by its name
+        assert len(returns) == 1, (name, returns)
     assert missing == []
 
 

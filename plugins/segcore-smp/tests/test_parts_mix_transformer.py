@@ -92,6 +92,15 @@ def test_methods_of_the_network():
     assert isinstance(b.get_classifier(), nn.Identity)
 
 
+def test_subclasses_draw_otherwise():
+    class Ones(own.Mlp):
+        def _init_weights(self, m):
+            if hasattr(m, "weight"):
+                nn.init.ones_(m.weight)
+
+    assert all(bool((parameter == 1).all()) for name, parameter in Ones(4).named_parameters() if "weight" in name)
+
+
 def test_heads_divide_channels():
     with pytest.raises(ValueError, match="dim=6 must be a multiple of num_heads=4"):
         own.Attention(6, 4)

@@ -1,6 +1,6 @@
 """Arguments of timm's ``EfficientNet`` for the published networks (https://arxiv.org/abs/1905.11946)."""
 
-# ruff: noqa: ANN001
+# ruff: noqa: ANN001, ANN202
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, attr-defined"
 
 from functools import partial
@@ -22,7 +22,7 @@ _STAGES = (
 )
 
 
-def get_efficientnet_kwargs(channel_multiplier=1.0, depth_multiplier=1.0, drop_rate=0.2) -> dict[str, Any]:
+def get_efficientnet_kwargs(channel_multiplier=1.0, depth_multiplier=1.0, drop_rate=0.2):
     """Return arguments of ``timm.models.efficientnet.EfficientNet`` for an EfficientNet.
 
     Args:
@@ -40,7 +40,7 @@ def get_efficientnet_kwargs(channel_multiplier=1.0, depth_multiplier=1.0, drop_r
     }
 
 
-def gen_efficientnet_lite_kwargs(channel_multiplier=1.0, depth_multiplier=1.0, drop_rate=0.2) -> dict[str, Any]:
+def gen_efficientnet_lite_kwargs(channel_multiplier=1.0, depth_multiplier=1.0, drop_rate=0.2):
     """Return arguments of ``timm.models.efficientnet.EfficientNet`` for an EfficientNet-Lite.
 
     It has no squeeze-and-excite, and its stem, head, and first and last stage do not scale.
@@ -75,7 +75,7 @@ def _common(width: float, depth: float, drop_rate: float, squeeze: str = "", **o
     }
 
 
-def prepare_settings(settings) -> dict[str, Any]:
+def prepare_settings(settings):
     """Return a row of SMP's table of weights: mean and standard deviation per channel in [0, 1], and the address.
 
     Args:

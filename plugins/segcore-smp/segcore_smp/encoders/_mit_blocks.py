@@ -4,7 +4,7 @@ The encoders here are segcore's, which attend faster. Written from the paper; na
 published weights.
 """
 
-# ruff: noqa: ANN001, ANN204, B006, UP006, UP035
+# ruff: noqa: ANN001, ANN202, ANN204, B006, UP006, UP035
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 
 import math
@@ -19,17 +19,20 @@ from segcore_smp.encoders._draw import truncated_normal
 STAGES = (1, 2, 3, 4)
 
 
-def draw(part: nn.Module) -> None:
-    """Draw a linear layer (truncated normal) or a convolution (normal, fan out per group); biases become zero."""
-    if isinstance(part, nn.Linear):
-        truncated_normal(part.weight)
-    elif isinstance(part, nn.Conv2d):
-        fan_out = math.prod(part.kernel_size) * part.out_channels // part.groups
-        nn.init.normal_(part.weight, std=math.sqrt(2 / fan_out))
-    else:
-        return
-    if part.bias is not None:
-        nn.init.zeros_(part.bias)
+class _Drawn(nn.Module):
+    """Draws its parts when it is made; a subclass may draw them otherwise."""
+
+    def _init_weights(self, m):
+        """Draw a linear layer (truncated normal) or a convolution (normal, fan out per group); biases become zero."""
+        if isinstance(m, nn.Linear):
+            truncated_normal(m.weight)
+        elif isinstance(m, nn.Conv2d):
+            fan_out = math.prod(m.kernel_size) * m.out_channels // m.groups
+            nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
+        else:
+            return
+        if m.bias is not None:
+            nn.init.zeros_(m.bias)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -77,7 +80,7 @@ class DWConv(nn.Module):
         return to_tokens(self.dwconv(to_map(x, height, width)))
 
 
-class Mlp(nn.Module):
+class Mlp(_Drawn):
     """Linear layer, depthwise convolution, activation, linear layer.
 
     Args:
@@ -96,7 +99,7 @@ class Mlp(nn.Module):
         self.act = act_layer()
         self.fc2 = nn.Linear(hidden, out_features or in_features)
         self.drop = nn.Dropout(drop)
-        self.apply(draw)
+        self.apply(self._init_weights)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Turn (N, height * width, in_features) into (N, height * width, out_features)."""
@@ -104,7 +107,7 @@ class Mlp(nn.Module):
         return self.drop(self.fc2(hidden))  # type: ignore[no-any-return]
 
 
-class Attention(nn.Module):
+class Attention(_Drawn):
     """Attention of every token to a reduced map.
 
     Args:
@@ -135,7 +138,7 @@ class Attention(nn.Module):
         self.proj_drop = nn.Dropout(proj_drop)
         self.sr = nn.Conv2d(dim, dim, sr_ratio, sr_ratio) if sr_ratio > 1 else nn.Identity()
         self.norm = LayerNorm(dim) if sr_ratio > 1 else nn.Identity()
-        self.apply(draw)
+        self.apply(self._init_weights)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Turn (N, height * width, C) into the same shape."""
@@ -147,7 +150,7 @@ class Attention(nn.Module):
         return self.proj_drop(self.proj((weights @ value).transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
 
 
-class Block(nn.Module):
+class Block(_Drawn):
     """Attention and feed-forward network, each behind a norm and beside a shortcut; (N, C, H, W) to the same.
 
     Args:
@@ -184,7 +187,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
         self.norm2 = norm_layer(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
-        self.apply(draw)
+        self.apply(self._init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (N, C, H, W) into the same shape."""
@@ -195,7 +198,7 @@ class Block(nn.Module):
         return to_map(tokens, *size)
 
 
-class OverlapPatchEmbed(nn.Module):
+class OverlapPatchEmbed(_Drawn):
     """Strided convolution over patches that overlap, and a norm.
 
     Args:
@@ -214,7 +217,7 @@ class OverlapPatchEmbed(nn.Module):
         padding = tuple(patch // 2 for patch in self.patch_size)
         self.proj = nn.Conv2d(in_chans, embed_dim, self.patch_size, stride, padding)  # type: ignore[arg-type]
         self.norm = LayerNorm(embed_dim)
-        self.apply(draw)
+        self.apply(self._init_weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (N, in_chans, H, W) into (N, embed_dim, H / stride, W / stride), rounded up for odd patches."""
@@ -225,7 +228,7 @@ def _pair(size: Any) -> tuple[int, ...]:
     return (size, size) if isinstance(size, int) else tuple(size)
 
 
-class MixVisionTransformer(nn.Module):
+class MixVisionTransformer(_Drawn):
     """Four stages of patches, blocks and a norm, without a classifier.
 
     Args:
@@ -291,33 +294,33 @@ class MixVisionTransformer(nn.Module):
             )
             self.add_module(f"block{stage}", nn.Sequential(*blocks))
             self.add_module(f"norm{stage}", norm_layer(dim))
-        self.apply(draw)
+        self.apply(self._init_weights)
 
     def _rates(self, last: float) -> list[float]:
         return torch.linspace(0, last, sum(self.depths), device="cpu").tolist()
 
-    def init_weights(self, pretrained=None) -> None:
+    def init_weights(self, pretrained=None):
         """Do nothing; for programs that call it."""
 
-    def reset_drop_path(self, drop_path_rate) -> None:
+    def reset_drop_path(self, drop_path_rate):
         """Set the ``drop_path`` of the last block, and the others in proportion; blocks made with 0 keep 0."""
         blocks = [block for stage in STAGES for block in getattr(self, f"block{stage}")]
         for block, rate in zip(blocks, self._rates(drop_path_rate), strict=True):
             block.drop_path.drop_prob = rate
 
-    def freeze_patch_emb(self) -> None:
+    def freeze_patch_emb(self):
         """Stop training the first patches."""
         self.patch_embed1.requires_grad_(False)
 
-    def no_weight_decay(self) -> set[str]:
+    def no_weight_decay(self):
         """Return names of parameters that weight decay would harm, in networks that have them."""
         return {"cls_token", *(f"pos_embed{stage}" for stage in STAGES)}
 
-    def get_classifier(self) -> nn.Module:
+    def get_classifier(self):
         """Return the classifier that `reset_classifier` made."""
         return self.head
 
-    def reset_classifier(self, num_classes, global_pool="") -> None:  # noqa: ARG002
+    def reset_classifier(self, num_classes, global_pool=""):  # noqa: ARG002
         """Make a linear classifier ``head``, which no method here calls; 0 classes for none."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()

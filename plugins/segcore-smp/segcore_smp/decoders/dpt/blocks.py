@@ -68,6 +68,12 @@ class ResidualConvBlock(dpt.ResidualUnit):
 
     def __init__(self, feature_dim: int):
         super().__init__(feature_dim)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (N, C, H, W) into the same shape."""
+        y = self.batch_norm_1(self.conv_1(self.activation(x)))
+        return self.batch_norm_2(self.conv_2(self.activation(y))) + x  # type: ignore[no-any-return]
 
 
 class FusionBlock(nn.Module):
