@@ -50,7 +50,7 @@ def _head(tree: Any) -> int:
 
 
 @torch.no_grad()
-def _truncated_normal(weight: Tensor) -> None:
+def truncated_normal(weight: Tensor) -> None:
     """Draw by timm's rule, which is not torch's any more: uniformly, through the inverse of the distribution."""
     low, high = (math.erf(bound / 0.02 / math.sqrt(2)) for bound in (-2, 2))
     weight.uniform_(low, high).erfinv_().mul_(0.02 * math.sqrt(2)).clamp_(-2, 2)
@@ -143,6 +143,6 @@ def mix_transformer(tree: nn.Module) -> None:
             fan_out = part.kernel_size[0] * part.kernel_size[1] * part.out_channels // part.groups
             part.weight.data.normal_(0, math.sqrt(2 / fan_out))
         else:
-            _truncated_normal(part.weight)
+            truncated_normal(part.weight)
         if part.bias is not None:
             nn.init.zeros_(part.bias)

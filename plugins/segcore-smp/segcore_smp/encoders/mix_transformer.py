@@ -8,7 +8,28 @@ from typing import List
 from torch import nn
 
 from segcore_smp.encoders import _draw
+from segcore_smp.encoders._mit_blocks import (
+    Attention,
+    Block,
+    DWConv,
+    LayerNorm,
+    MixVisionTransformer,
+    Mlp,
+    OverlapPatchEmbed,
+)
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
+
+__all__ = [
+    "Attention",
+    "Block",
+    "DWConv",
+    "LayerNorm",
+    "MixVisionTransformer",
+    "MixVisionTransformerEncoder",
+    "Mlp",
+    "OverlapPatchEmbed",
+    "mix_transformer_encoders",
+]
 
 _ORDER = [f"patch_embed{n}" for n in range(1, 5)] + [f"{part}{n}" for n in range(1, 5) for part in ("block", "norm")]
 

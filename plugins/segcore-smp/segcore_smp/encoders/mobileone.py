@@ -9,7 +9,10 @@ from typing import List, Optional
 from torch import nn
 
 from segcore_smp.encoders import _draw
+from segcore_smp.encoders._mobileone_blocks import MobileOneBlock, SEBlock, reparameterize_model
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
+
+__all__ = ["MobileOne", "MobileOneBlock", "SEBlock", "mobileone_encoders", "reparameterize_model"]
 
 _WIDTHS = {
     "mobileone_s0": (0.75, 1.0, 1.0, 2.0),

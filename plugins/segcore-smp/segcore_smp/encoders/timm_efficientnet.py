@@ -8,8 +8,23 @@ from typing import List
 from torch import nn
 
 from segcore_smp.encoders import _draw
+from segcore_smp.encoders._efficientnet_settings import (
+    gen_efficientnet_lite_kwargs,
+    get_efficientnet_kwargs,
+    prepare_settings,
+)
 from segcore_smp.encoders._network import NetworkEncoder, entry, refuse
 from segcore_smp.encoders.efficientnet import add_head
+
+__all__ = [
+    "EfficientNetBaseEncoder",
+    "EfficientNetEncoder",
+    "EfficientNetLiteEncoder",
+    "gen_efficientnet_lite_kwargs",
+    "get_efficientnet_kwargs",
+    "prepare_settings",
+    "timm_efficientnet_encoders",
+]
 
 _STAGES = [2, 3, 5]
 _SCALES = {

@@ -8,6 +8,17 @@ from typing import Literal
 from torch import Tensor
 
 from segcore_smp.decoders._network import NetworkDecoder
+from segcore_smp.decoders.deeplabv3.blocks import ASPP, ASPPConv, ASPPPooling, ASPPSeparableConv, SeparableConv2d
+
+__all__ = [
+    "ASPP",
+    "ASPPConv",
+    "ASPPPooling",
+    "ASPPSeparableConv",
+    "DeepLabV3Decoder",
+    "DeepLabV3PlusDecoder",
+    "SeparableConv2d",
+]
 
 
 class DeepLabV3Decoder(NetworkDecoder):

@@ -11,7 +11,26 @@ from torch import Tensor, nn
 import segcore
 from segcore_smp.base.modules import Activation
 from segcore_smp.decoders._network import draw_default
+from segcore_smp.decoders.dpt.blocks import (
+    FusionBlock,
+    ReadoutAddBlock,
+    ReadoutConcatBlock,
+    ReadoutIgnoreBlock,
+    ReassembleBlock,
+    ResidualConvBlock,
+)
 from segcore_smp.view import View
+
+__all__ = [
+    "DPTDecoder",
+    "DPTSegmentationHead",
+    "FusionBlock",
+    "ReadoutAddBlock",
+    "ReadoutConcatBlock",
+    "ReadoutIgnoreBlock",
+    "ReassembleBlock",
+    "ResidualConvBlock",
+]
 
 
 class DPTDecoder(View):

@@ -5,6 +5,9 @@
 from typing import List, Literal
 
 from segcore_smp.decoders._network import NetworkDecoder
+from segcore_smp.decoders.fpn.blocks import Conv3x3GNReLU, FPNBlock, MergeBlock, SegmentationBlock
+
+__all__ = ["Conv3x3GNReLU", "FPNBlock", "FPNDecoder", "MergeBlock", "SegmentationBlock"]
 
 
 class FPNDecoder(NetworkDecoder):

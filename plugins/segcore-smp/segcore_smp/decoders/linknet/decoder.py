@@ -5,6 +5,9 @@
 from typing import Any, Dict, List, Union
 
 from segcore_smp.decoders._network import NetworkDecoder, check_blocks, legacy_norm
+from segcore_smp.decoders.linknet.blocks import DecoderBlock, TransposeX2
+
+__all__ = ["DecoderBlock", "LinknetDecoder", "TransposeX2"]
 
 
 class LinknetDecoder(NetworkDecoder):

@@ -5,6 +5,9 @@
 from typing import Any, Dict, List, Union
 
 from segcore_smp.decoders._network import NetworkDecoder, check_blocks, legacy_norm
+from segcore_smp.decoders.manet.blocks import DecoderBlock, MFABBlock, PABBlock
+
+__all__ = ["DecoderBlock", "MAnetDecoder", "MFABBlock", "PABBlock"]
 
 
 class MAnetDecoder(NetworkDecoder):

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from segcore_smp.decoders._network import NetworkDecoder
+from segcore_smp.decoders.pan.blocks import ConvBnRelu, FPABlock, GAUBlock
+
+__all__ = ["ConvBnRelu", "FPABlock", "GAUBlock", "PANDecoder"]
 
 
 class PANDecoder(NetworkDecoder):

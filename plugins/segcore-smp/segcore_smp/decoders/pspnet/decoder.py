@@ -5,6 +5,9 @@
 from typing import Any, Dict, List, Union
 
 from segcore_smp.decoders._network import NetworkDecoder, legacy_norm
+from segcore_smp.decoders.pspnet.blocks import PSPBlock, PSPModule
+
+__all__ = ["PSPBlock", "PSPDecoder", "PSPModule"]
 
 
 class PSPDecoder(NetworkDecoder):

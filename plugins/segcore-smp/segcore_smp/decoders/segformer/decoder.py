@@ -5,6 +5,9 @@
 from typing import List
 
 from segcore_smp.decoders._network import NetworkDecoder
+from segcore_smp.decoders.segformer.blocks import MLP
+
+__all__ = ["MLP", "SegformerDecoder"]
 
 
 class SegformerDecoder(NetworkDecoder):

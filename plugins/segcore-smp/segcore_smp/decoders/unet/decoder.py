@@ -5,6 +5,9 @@
 from typing import Any, Dict, Optional, Sequence, Union
 
 from segcore_smp.decoders._network import NetworkDecoder, check_blocks, legacy_norm
+from segcore_smp.decoders.unet.blocks import UnetCenterBlock, UnetDecoderBlock
+
+__all__ = ["UnetCenterBlock", "UnetDecoder", "UnetDecoderBlock"]
 
 
 class UnetDecoder(NetworkDecoder):

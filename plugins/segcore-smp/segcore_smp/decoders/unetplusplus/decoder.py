@@ -5,6 +5,9 @@
 from typing import Any, Dict, Optional, Sequence, Union
 
 from segcore_smp.decoders._network import NetworkDecoder, check_blocks, legacy_norm
+from segcore_smp.decoders.unetplusplus.blocks import CenterBlock, DecoderBlock
+
+__all__ = ["CenterBlock", "DecoderBlock", "UnetPlusPlusDecoder"]
 
 
 class UnetPlusPlusDecoder(NetworkDecoder):

@@ -5,6 +5,9 @@
 from typing import Any, Dict, Sequence, Union
 
 from segcore_smp.decoders._network import NetworkDecoder, legacy_norm
+from segcore_smp.decoders.upernet.blocks import FPNLateralBlock, LayerNorm2d, PSPModule
+
+__all__ = ["FPNLateralBlock", "LayerNorm2d", "PSPModule", "UPerNetDecoder"]
 
 
 class UPerNetDecoder(NetworkDecoder):
