@@ -177,23 +177,31 @@ def test_signals_at_random_moments(small, tmp_path, number):
     assert equal(small["out"], tmp_path / "b")
 
 
-def test_ctrl_c_saves_and_ends_without_a_traceback(small, monkeypatch):
-    step = keeper.Keeper.on_train_batch_end
-
-    def interrupted(self, trainer, module, *rest):
-        if module.step == 3:
-            signal.raise_signal(signal.SIGINT)
-        step(self, trainer, module, *rest)
-
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(keeper.Keeper, "on_train_batch_end", interrupted)
-    lines = []
-    with pytest.raises(KeyboardInterrupt):
-        train(Settings(**small), tell=lines.append)
-    assert "Stopped and saved at step 3" in lines[-1]
-    assert state.load_state(Path(small["out"]) / state.NAME).step == 3
+INTERRUPTED = """
+import signal
+from segcore_plugin_train import keeper
+step = keeper.Keeper.on_train_batch_end
+def interrupted(self, trainer, module, *rest):
+    if module.step == 3:
+        signal.raise_signal(signal.SIGINT)
+    step(self, trainer, module, *rest)
+keeper.Keeper.on_train_batch_end = interrupted
+before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+from segcore.cli import main
+try:
+    main()
+finally:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
-    monkeypatch.undo()
+"""
+
+
+def test_ctrl_c_saves_and_ends_without_a_traceback(small):
+    process = started(small, INTERRUPTED)
+    output, _ = process.communicate()
+    assert process.returncode == 130, output
+    assert "Stopped and saved at step 3" in output
+    assert "Traceback" not in output
+    assert state.load_state(Path(small["out"]) / state.NAME).step == 3
     quietly(**small, resume=True)
     reference = small | {"out": small["out"] + "-whole"}
     quietly(**reference)
