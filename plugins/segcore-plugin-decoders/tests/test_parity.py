@@ -157,8 +157,8 @@ def test_instance_norm_is_close():
 @pytest.mark.parametrize(("name", "encoder", "theirs", "ours"), CLOSE)
 def test_close(name, encoder, theirs, ours):
     assert difference(name, encoder, dtype=torch.float64, ours=ours, **theirs) <= 1e-13
-    # float32: segmentation_models_pytorch itself lies up to 1.4e-6 from its float64 result
-    assert difference(name, encoder, ours=ours, **theirs) <= 2e-6
+    # float32: segmentation_models_pytorch itself lies up to 1.4e-6 from its float64 result, and so does this decoder
+    assert difference(name, encoder, ours=ours, **theirs) <= 2.8e-6
 
 
 def test_unet_is_equal_at_every_size():

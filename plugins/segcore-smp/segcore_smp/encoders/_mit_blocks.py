@@ -11,12 +11,21 @@ import math
 from typing import Any, List
 
 import torch
-from segcore_plugin_mit.encoder import to_map, to_tokens
 from torch import Tensor, nn
 
 from segcore_smp.encoders._draw import truncated_normal
 
 STAGES = (1, 2, 3, 4)
+
+
+def to_map(tokens: Tensor, height: int, width: int) -> Tensor:
+    """Turn (N, H*W, C) into (N, C, H, W)."""
+    return tokens.mT.unflatten(2, (height, width))
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """Turn (N, C, H, W) into (N, H*W, C)."""
+    return x.flatten(2).mT
 
 
 class _Drawn(nn.Module):

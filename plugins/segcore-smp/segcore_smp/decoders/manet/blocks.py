@@ -6,13 +6,12 @@ from typing import Any, Dict, Optional, Union
 
 import torch
 import torch.nn.functional as F
-from segcore_plugin_decoders.manet import PositionAttention
 from torch import nn
 
 from segcore_smp.base.modules import Conv2dReLU
 
 
-class PABBlock(PositionAttention):
+class PABBlock(nn.Module):
     """Position attention, (N, in_channels, H, W) to the same shape; memory grows with the pixels squared.
 
     It computes what SMP's does: one softmax over all pairs of pixels, and pixels and channels of the result exchanged.
@@ -23,8 +22,21 @@ class PABBlock(PositionAttention):
     """
 
     def __init__(self, in_channels: int, pab_channels: int = 64):
-        super().__init__(in_channels, pab_channels, legacy=True)
+        super().__init__()
         self.in_channels, self.pab_channels = in_channels, pab_channels
+        self.top_conv = nn.Conv2d(in_channels, pab_channels, 1)
+        self.center_conv = nn.Conv2d(in_channels, pab_channels, 1)
+        self.bottom_conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.out_conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Turn (N, in_channels, H, W) into the same shape."""
+        key, query, value = (
+            conv(x).flatten(2).transpose(1, 2) for conv in (self.top_conv, self.center_conv, self.bottom_conv)
+        )  # (N, HW, pab_channels) twice, (N, HW, in_channels)
+        scores = query @ key.transpose(1, 2)  # (N, HW, HW)
+        mixed = scores.flatten(1).softmax(dim=1).view_as(scores) @ value
+        return self.out_conv(x + mixed.reshape(x.shape))  # type: ignore[no-any-return]
 
 
 class DecoderBlock(nn.Module):

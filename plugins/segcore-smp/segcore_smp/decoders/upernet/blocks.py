@@ -5,7 +5,6 @@
 from typing import Any, Dict, Sequence, Union
 
 import torch
-from segcore_plugin_decoders.layers import LayerNorm
 from torch import Tensor, nn
 
 from segcore_smp.base.modules import Conv2dReLU
@@ -15,8 +14,12 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
     return nn.functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-class LayerNorm2d(LayerNorm):
+class LayerNorm2d(nn.LayerNorm):
     """`torch.nn.LayerNorm` over the channels of each pixel of (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class PSPModule(nn.Module):
