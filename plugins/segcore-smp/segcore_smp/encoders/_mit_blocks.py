@@ -20,7 +20,7 @@ STAGES = (1, 2, 3, 4)
 
 def to_map(tokens: Tensor, height: int, width: int) -> Tensor:
     """Turn (N, H*W, C) into (N, C, H, W)."""
-    return tokens.mT.unflatten(2, (height, width))
+    return tokens.mT.reshape(len(tokens), -1, height, width)
 
 
 def to_tokens(x: Tensor) -> Tensor:
