@@ -101,6 +101,7 @@ WAYS = {  # of a training step: what is changed beforehand, and the forward
     "channels_last": (_LAST, "output = model(x)"),
     "bf16": ("", _CAST),
     "channels_last-bf16": (_LAST, _CAST),
+    "compile": ("model.compile()", "output = model(x)"),
 }
 
 KINDS = {
