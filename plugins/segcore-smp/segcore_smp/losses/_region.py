@@ -1,8 +1,9 @@
 """What Dice, Jaccard and Tversky losses share."""
 
-from __future__ import annotations
+# ruff: noqa: ANN204, UP006, UP035, UP045 - signatures equal SMP's, annotations included
 
 from collections.abc import Sequence
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +23,14 @@ class RegionLoss(_Loss):
     def __init__(
         self,
         mode: str,
-        classes: Sequence[int] | None,
-        log_loss: bool,
-        from_logits: bool,
-        smooth: float,
-        ignore_index: int | None,
-        eps: float,
-        class_weights: Sequence[float] | None,
-    ) -> None:
+        classes: Optional[List[int]] = None,
+        log_loss: bool = False,
+        from_logits: bool = True,
+        smooth: float = 0.0,
+        ignore_index: Optional[int] = None,
+        eps: float = 1e-7,
+        class_weights: Optional[List[float]] = None,
+    ):
         check_mode(mode)
         check_class_weights(class_weights, mode)
         if classes is not None and mode == BINARY_MODE:

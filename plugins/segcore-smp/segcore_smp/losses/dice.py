@@ -1,9 +1,6 @@
 """Dice loss."""
 
-# ruff: noqa: ANN204, UP006, UP035, UP045 - signatures equal SMP's, annotations included
-
 from collections.abc import Sequence
-from typing import List, Optional
 
 from torch import Tensor
 
@@ -33,19 +30,6 @@ class DiceLoss(RegionLoss):
         OptionValueError: an option does not fit the mode, or the numbers of images differ. A wrong mode, `classes` in
             binary mode and differing numbers of images raise an AssertionError too, as in SMP.
     """
-
-    def __init__(
-        self,
-        mode: str,
-        classes: Optional[List[int]] = None,
-        log_loss: bool = False,
-        from_logits: bool = True,
-        smooth: float = 0.0,
-        ignore_index: Optional[int] = None,
-        eps: float = 1e-7,
-        class_weights: Optional[List[float]] = None,
-    ):
-        super().__init__(mode, classes, log_loss, from_logits, smooth, ignore_index, eps, class_weights)
 
     def compute_score(
         self,

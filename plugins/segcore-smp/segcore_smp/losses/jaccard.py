@@ -1,9 +1,6 @@
 """Jaccard loss."""
 
-# ruff: noqa: ANN204, UP006, UP035, UP045 - signatures equal SMP's, annotations included
-
 from collections.abc import Sequence
-from typing import List, Optional
 
 from torch import Tensor
 
@@ -28,19 +25,6 @@ class JaccardLoss(RegionLoss):
         eps: least denominator, and least IoU of `log_loss`.
         class_weights: one number per class.
     """
-
-    def __init__(
-        self,
-        mode: str,
-        classes: Optional[List[int]] = None,
-        log_loss: bool = False,
-        from_logits: bool = True,
-        smooth: float = 0.0,
-        ignore_index: Optional[int] = None,
-        eps: float = 1e-7,
-        class_weights: Optional[List[float]] = None,
-    ):
-        super().__init__(mode, classes, log_loss, from_logits, smooth, ignore_index, eps, class_weights)
 
     def compute_score(
         self,

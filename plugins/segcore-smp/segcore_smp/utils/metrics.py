@@ -10,18 +10,8 @@ from segcore_smp.utils import functional as F
 from segcore_smp.utils.base import Metric
 
 
-class IoU(Metric):
-    """Intersection over union of a batch.
-
-    Args:
-        eps: added to numerator and denominator.
-        threshold: of probabilities; None leaves them as they are.
-        activation: applied to the prediction first; None if it holds probabilities.
-        ignore_channels: channels that do not count.
-        **kwargs: ``name``.
-    """
-
-    __name__ = "iou_score"
+class _Overlap(Metric):
+    """What the scores share that divide by a sum of pixels."""
 
     def __init__(
         self,
@@ -36,6 +26,20 @@ class IoU(Metric):
         self.threshold = threshold
         self.activation = Activation(activation)
         self.ignore_channels = ignore_channels
+
+
+class IoU(_Overlap):
+    """Intersection over union of a batch.
+
+    Args:
+        eps: added to numerator and denominator.
+        threshold: of probabilities; None leaves them as they are.
+        activation: applied to the prediction first; None if it holds probabilities.
+        ignore_channels: channels that do not count.
+        **kwargs: ``name``.
+    """
+
+    __name__ = "iou_score"
 
     def forward(self, y_pr: Tensor, y_gt: Tensor):
         """Return the score, a scalar."""
@@ -86,44 +90,16 @@ class Accuracy(Metric):
         return F.accuracy(self.activation(y_pr), y_gt, self.threshold, self.ignore_channels)
 
 
-class Recall(Metric):
+class Recall(_Overlap):
     """Share of the truth of a batch that is predicted; the options are those of `IoU`."""
-
-    def __init__(
-        self,
-        eps=1e-7,
-        threshold=0.5,
-        activation=None,
-        ignore_channels=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.eps = eps
-        self.threshold = threshold
-        self.activation = Activation(activation)
-        self.ignore_channels = ignore_channels
 
     def forward(self, y_pr: Tensor, y_gt: Tensor):
         """Return the score, a scalar."""
         return F.recall(self.activation(y_pr), y_gt, self.eps, self.threshold, self.ignore_channels)
 
 
-class Precision(Metric):
+class Precision(_Overlap):
     """Share of the prediction of a batch that is true; the options are those of `IoU`."""
-
-    def __init__(
-        self,
-        eps=1e-7,
-        threshold=0.5,
-        activation=None,
-        ignore_channels=None,
-        **kwargs,
-    ):
-        super().__init__(**kwargs)
-        self.eps = eps
-        self.threshold = threshold
-        self.activation = Activation(activation)
-        self.ignore_channels = ignore_channels
 
     def forward(self, y_pr: Tensor, y_gt: Tensor):
         """Return the score, a scalar."""
